@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Tree: a directory copied, compared with its manifest, and made equal to it again.
+ *
+ *     tree_measure(live)                                   how large (any time, the node may run)
+ *     tree_backup(live, backup) ─▶ Manifest                then manifest_write_at()
+ *     tree_restore(manifest, backup, live, rules)          live becomes what the manifest says
+ *     tree_compare(manifest, live, rules, func)            does it hold?
+ *     tree_save_differences(manifest, live, beside, rules) what live has that the manifest has not
+ *
+ * Trees are given as open directories and are only ever walked through descriptors: no symlink inside one is followed,
+ * and paths may be longer than PATH_MAX. Each level holds up to two descriptors: a caller who expects trees deeper than
+ * 500 directories raises RLIMIT_NOFILE. FIFOs and sockets are never opened, copied, compared or made, and one that is
+ * in the way of nothing stays. Mounts below a tree belong to it, but for kernel file systems (proc, sysfs, …): refused.
+ *
+ * All return 0 or a negative errno with reterr naming the file: -EBUSY it changed meanwhile, -ENOSPC, -EDQUOT, -EROFS,
+ * -EIO from the kernel, -EOPNOTSUPP a file of a kind that cannot be copied. Does not log. */
+
+#include "archive/manifest.h"
+
+/* --- progress --- */
+
+/* Called per file, and within large ones about every 8 MiB. Less than 0 ends the work with that error. */
+typedef int (*TreeProgressFunc)(uint64_t bytes_done, uint64_t bytes_total, const char *path, void *userdata);
+
+typedef struct TreeProgress {
+        TreeProgressFunc func;
+        void *userdata;
+        uint64_t bytes_total; /* handed back to func; tree_backup(): from tree_measure(); tree_restore() sets its own */
+} TreeProgress;
+
+/* --- measure --- */
+
+typedef struct TreeSize {
+        uint64_t n_entries;       /* without the tree itself */
+        uint64_t apparent_bytes;  /* sum of the sizes of regular files, hard-linked ones counted once */
+        uint64_t allocated_bytes; /* what a copy will take: blocks of files and directories, holes not counted */
+} TreeSize;
+
+/* What vanishes meanwhile is not counted. */
+int tree_measure(int dir_fd, TreeSize *ret, Error *reterr);
+
+/* --- back up --- */
+
+/* Copies the content of src_fd into dst_fd, with src_fd's own metadata as entry ".". dst_fd is emptied first: it may
+ * hold what an earlier attempt left. Kept: owner, mode, times to the ns, xattrs, ACLs, hard links, holes, symlinks.
+ * On return everything is on disk (syncfs). A file or directory that changes while it is copied: -EBUSY. progress may
+ * be NULL. *ret is sealed and the caller's. */
+int tree_backup(int src_fd, int dst_fd, const TreeProgress *progress, Manifest **ret, Error *reterr);
+
+/* --- restore and compare --- */
+
+typedef enum TreeVerdict {
+        TREE_CARRY, /* shall be as in the manifest */
+        TREE_LEAVE, /* is not looked at, nor what is below it */
+        TREE_DROP,  /* shall not exist in live, nor what is below it */
+} TreeVerdict;
+
+typedef struct TreeRules {
+        /* Asked for every path in the manifest or in live, parents first, never for "."; entry is NULL for a path in
+         * live alone, for which TREE_CARRY means: removed if exact, left if not. NULL: carry everything. */
+        TreeVerdict (*decide)(const char *path, const ManifestEntry *entry, void *userdata);
+        void *userdata;
+        bool exact;         /* live has nothing that the manifest has not, FIFOs and sockets aside */
+        bool check_digests; /* read every file; without, a file of the same size and mtime is taken as the same */
+} TreeRules;
+
+typedef struct TreeCounts {
+        uint64_t n_written;     /* files, symlinks and directories made anew */
+        uint64_t written_bytes; /* content */
+        uint64_t n_fixed;       /* right content, but owner, mode, time or xattrs put right */
+        uint64_t n_removed;     /* entries of live, those below a directory not counted */
+} TreeCounts;
+
+/* Makes live equal to the manifest under rules, writing only what differs; same content with another mtime is read and
+ * compared by digest first. backup_fd holds the content as tree_backup() left it; it is checked against the digest on
+ * its way: -EBADMSG, and the file is not left in live. Interrupted anywhere, a power cut included, a second run comes
+ * to the same end: nothing has a temporary name, and no file gets its final mtime before its content is on disk.
+ * On return live is on disk. rules, progress and ret may be NULL (carry everything, not exact). */
+int tree_restore(const Manifest *m, int backup_fd, int live_fd, const TreeRules *rules, const TreeProgress *progress,
+        TreeCounts *ret, Error *reterr);
+
+typedef enum TreeDifference {
+        TREE_MISSING = 1 << 0, /* in the manifest, not in live */
+        TREE_EXTRA = 1 << 1,   /* in live, and should not be: not in the manifest (exact), or dropped */
+        TREE_TYPE = 1 << 2,
+        TREE_CONTENT = 1 << 3, /* size, digest, symlink target */
+        TREE_LINKS = 1 << 4,   /* a hard link that is none, or one too many */
+        TREE_OWNER = 1 << 5,
+        TREE_MODE = 1 << 6,
+        TREE_XATTRS = 1 << 7, /* ACLs included */
+        TREE_TIME = 1 << 8,
+} TreeDifference;
+
+#define TREE_DIFFERENCE_TEXT_MAX 96
+
+/* "missing", "content, owner, time". Returns buf. */
+const char *tree_difference_text(char buf[static TREE_DIFFERENCE_TEXT_MAX], unsigned differences);
+
+typedef void (*TreeDifferenceFunc)(const char *path, unsigned differences, void *userdata);
+
+/* Calls func (may be NULL) for every path that is not as the manifest and rules say; reports what tree_restore() would
+ * change. Returns 0 if there is none, 1 if there are. A directory missing or extra is reported once, without what is
+ * below it. */
+int tree_compare(const Manifest *m, int live_fd, const TreeRules *rules, TreeDifferenceFunc func, void *userdata,
+        Error *reterr);
+
+/* Copies whatever in live differs from the manifest or is not in it into dst_fd (emptied first), under the same paths,
+ * with its directories and all metadata; FIFOs, sockets and device nodes are left out, and so is a directory that
+ * differs in nothing but its time. rules->exact does not matter, what rules leave is left. On return it is on disk.
+ * *ret_n (optional): entries saved. */
+int tree_save_differences(const Manifest *m, int live_fd, int dst_fd, const TreeRules *rules, uint64_t *ret_n,
+        Error *reterr);
+
+/* --- remove --- */
+
+/* rm -rf of dir_fd/name, which is one component. -ENOENT is 0. A mount point in it is refused (-EBUSY), not emptied. */
+int tree_remove(int dir_fd, const char *name, Error *reterr);
+
+/* The same for everything in dir_fd. */
+int tree_empty(int dir_fd, Error *reterr);
