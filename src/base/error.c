@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "base/error.h"
+
+#include <stdarg.h>
+
+void error_done(Error *e) {
+        assert(e);
+
+        e->message = mfree(e->message);
+        e->advice = mfree(e->advice);
+}
+
+int error_set(Error *e, int r, const char *advice, const char *format, ...) {
+        va_list ap;
+        char *message;
+
+        assert(r < 0);
+
+        if (!e || e->message)
+                return r;
+
+        errno = -r;
+        va_start(ap, format);
+        if (vasprintf(&message, format, ap) < 0)
+                message = NULL;
+        va_end(ap);
+
+        e->message = message;
+        (void) free_and_strdup(&e->advice, advice);
+        return r;
+}
+
+const char *error_text(const Error *e, int r) {
+        return e && e->message ? e->message : strerror(r < 0 ? -r : r);
+}

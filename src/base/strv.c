@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "base/strv.h"
+
+#include <stdarg.h>
+
+char **strv_free(char **l) {
+        STRV_FOREACH (s, l)
+                free(*s);
+        free(l);
+        return NULL;
+}
+
+size_t strv_length(char *const *l) {
+        size_t n = 0;
+
+        while (l && l[n])
+                n++;
+        return n;
+}
+
+/* Takes s, also on failure. */
+static int strv_consume(char ***l, char *s) {
+        size_t n = strv_length(*l);
+        char **c;
+
+        if (!s)
+                return -ENOMEM;
+        c = reallocarray(*l, n + 2, sizeof(char *));
+        if (!c) {
+                free(s);
+                return -ENOMEM;
+        }
+        c[n] = s;
+        c[n + 1] = NULL;
+        *l = c;
+        return 0;
+}
+
+int strv_extend(char ***l, const char *s) {
+        assert(l);
+        assert(s);
+
+        return strv_consume(l, strdup(s));
+}
+
+int strv_extendf(char ***l, const char *format, ...) {
+        va_list ap;
+        char *s;
+
+        assert(l);
+
+        va_start(ap, format);
+        if (vasprintf(&s, format, ap) < 0)
+                s = NULL;
+        va_end(ap);
+        return strv_consume(l, s);
+}
+
+char **strv_copy(char *const *l) {
+        _cleanup_strv_ char **c = calloc(1, sizeof(char *));
+
+        if (!c)
+                return NULL;
+        for (size_t i = 0; l && l[i]; i++)
+                if (strv_extend(&c, l[i]) < 0)
+                        return NULL;
+        return TAKE_PTR(c);
+}
+
+char *strv_join(char *const *l, const char *separator) {
+        size_t size = 1;
+        char *joined, *p;
+
+        assert(separator);
+
+        for (size_t i = 0; l && l[i]; i++)
+                size += strlen(l[i]) + strlen(separator);
+        joined = p = malloc(size);
+        if (!joined)
+                return NULL;
+        *p = 0;
+        for (size_t i = 0; l && l[i]; i++) {
+                if (i > 0)
+                        p = stpcpy(p, separator);
+                p = stpcpy(p, l[i]);
+        }
+        return joined;
+}
+
+bool strv_contains(char *const *l, const char *s) {
+        for (size_t i = 0; l && l[i]; i++)
+                if (streq(l[i], s))
+                        return true;
+        return false;
+}
+
+const char *strv_env_get(char *const *l, const char *name) {
+        const char *value = NULL;
+        size_t n = strlen(name);
+
+        for (size_t i = 0; l && l[i]; i++)
+                if (strncmp(l[i], name, n) == 0 && l[i][n] == '=')
+                        value = l[i] + n + 1;
+        return value;
+}
