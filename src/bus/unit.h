@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Unit: what PID 1 knows about a unit, its processes, its environment, and its changes. */
+
+#include <sys/types.h>
+#include <systemd/sd-id128.h>
+
+#include "base/strv.h"
+#include "bus/manager.h"
+
+typedef struct UnitEnvironmentFile {
+        char *path;    /* absolute, may be a glob(7) pattern */
+        bool optional; /* written with a leading "-": a missing file is no error */
+} UnitEnvironmentFile;
+
+/* Everything in here was read in one call, so it is one moment. Strings are never NULL, "" where systemd has none. */
+typedef struct UnitState {
+        char *load_state;   /* "loaded", "not-found", "masked", "bad-setting", "error" */
+        char *active_state; /* "active", "reloading", "inactive", "failed", "activating", "deactivating" */
+        char *sub_state;    /* "running", "exited", "dead", "auto-restart", … */
+        char *result; /* "success", "exit-code", "timeout", …; means something only while load_state is loaded */
+        char *status_text;        /* STATUS= of the service */
+        char *control_group;      /* "" while it has none */
+        char *fragment_path;      /* the unit file */
+        char *user;               /* User=, "" for root */
+        char *job_path;           /* "/" where it has no job */
+        char **drop_in_paths;     /* strv */
+        char **environment;       /* Environment=, strv of NAME=VALUE */
+        char **unset_environment; /* UnsetEnvironment= */
+        UnitEnvironmentFile *environment_files;
+        size_t n_environment_files;
+        sd_id128_t invocation_id;            /* null before its first start */
+        uint64_t active_enter_realtime_usec; /* 0: never active */
+        uint32_t job_id;                     /* 0: no job */
+        uint32_t n_restarts;                 /* automatic restarts since it was started by hand */
+        pid_t main_pid;                      /* 0: none */
+        int status_errno;                    /* ERRNO= of the service, 0: none */
+        int exec_main_code;    /* si_code of waitid(2): CLD_EXITED, CLD_KILLED, CLD_DUMPED; 0: has not ended */
+        int exec_main_status;  /* exit status or signal, as exec_main_code says */
+        bool condition_result; /* of its last start; false also before the first */
+        bool need_daemon_reload;
+} UnitState;
+
+#define UNIT_STATE_NULL ((UnitState){ 0 })
+
+void unit_state_done(UnitState *s);
+#define _cleanup_unit_state_ _cleanup_(unit_state_done)
+
+/* Reads unit, loading its file where needed. A unit that does not exist is no error: load_state is "not-found".
+ * *ret is overwritten, not freed. */
+int unit_state_get(Manager *m, const char *unit, UnitState *ret, Error *reterr);
+
+static inline bool unit_state_loaded(const UnitState *s) {
+        return streq(s->load_state, "loaded");
+}
+
+/* Whether the unit runs or is on its way up or down. */
+bool unit_state_busy(const UnitState *s);
+
+/* "exited with status 3", "killed by SIGKILL", "dumped core on SIGSEGV", "no process ran". Returns buf. */
+#define UNIT_EXIT_TEXT_MAX 64
+const char *unit_exit_text(char buf[static UNIT_EXIT_TEXT_MAX], const UnitState *s);
+
+/* The processes in the unit's control group and below, as PID 1 sees them (so it works in containers and with either
+ * cgroup version). *ret (optional) is the caller's to free. A unit that is not loaded has none. "Stopped" is n == 0,
+ * whatever active_state says: a node that stopped cleanly is "failed". */
+int unit_processes(Manager *m, const char *unit, pid_t **ret, size_t *ret_n, Error *reterr);
+
+/* The environment as the next start of the service will see it, NAME=VALUE: the manager's environment, Environment=,
+ * then EnvironmentFile= in order, later ones winning, less UnsetEnvironment=. PassEnvironment= and what systemd adds
+ * itself (HOME, INVOCATION_ID, …) are not in it. -ENOENT and others where a file that is not optional is unreadable.
+ * *ret is a strv, the caller's to free. */
+int unit_environment(Manager *m, const char *unit, char ***ret, Error *reterr);
+
+/* What one PropertiesChanged of a watched unit said; NULL: that property was not in it. */
+typedef struct UnitChange {
+        const char *unit;
+        const char *active_state;
+        const char *sub_state;
+        const char *status_text;
+} UnitChange;
+
+typedef struct UnitWatch UnitWatch;
+typedef void (*UnitWatchFunc)(const UnitChange *change, void *userdata);
+
+/* Calls func from the event loop at every change of active state, sub state or status text, until it is freed. */
+int unit_watch_new(Manager *m, const char *unit, UnitWatchFunc func, void *userdata, UnitWatch **ret, Error *reterr);
+UnitWatch *unit_watch_free(UnitWatch *w);
+DEFINE_CLEANUP(UnitWatch *, unit_watch_free)
