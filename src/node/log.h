@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* NodeLog: follows erlang.log.N and emqx.log.N of one directory from now on: what is appended, files that begin
+ * anew, and new ones. What stood there before is never reported. Does not log.
+ *
+ *     open: sizes remembered ──▶ wait until node_log_fd() is readable ──▶ node_log_read() ──▶ wait … */
+
+#include "base/error.h"
+
+typedef struct NodeLog NodeLog;
+
+/* Begins at the current end of every file; an incomplete last line counts as before. -ENOENT: no such directory. */
+int node_log_open(const char *log_dir, NodeLog **ret, Error *reterr);
+NodeLog *node_log_free(NodeLog *log);
+DEFINE_CLEANUP(NodeLog *, node_log_free)
+
+/* For poll(2), level-triggered POLLIN: there may be something to read. Borrowed. */
+int node_log_fd(NodeLog *log);
+
+/* Hands each complete new line to on_line, without its end, NULs as spaces, at most 4 KiB of it; file is the name in
+ * log_dir. A line without an end yet waits for its rest. Never blocks; may be called at any time. 0 or negative errno
+ * of the directory (-ESTALE: it was removed or moved, nothing more will come). Files that vanish or cannot be opened
+ * are passed over. */
+int node_log_read(NodeLog *log, void (*on_line)(const char *file, const char *line, void *userdata), void *userdata);
+
+typedef enum NodeLineKind {
+        NODE_LINE_OTHER,
+        NODE_LINE_RUNNING, /* "is running now!": the last act of a successful start */
+        NODE_LINE_FATAL,   /* this start cannot succeed */
+        NODE_LINE_WARNING, /* an operator should see it: waits for tables, a plugin is missing, errors, alarms */
+} NodeLineKind;
+
+/* By what the line says, whatever the product calls itself. */
+NodeLineKind node_line_classify(const char *line);

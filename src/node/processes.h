@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Processes: who runs from the node's files, whoever started it, also when the files are gone by now. */
+
+#include <sys/types.h>
+
+#include "base/macro.h"
+
+typedef struct NodeProcess {
+        pid_t pid;
+        bool vm; /* the broker's VM (it has a Mnesia directory), not run_erl, a helper, or the VM of a command */
+} NodeProcess;
+
+/* Every process whose executable lies, or lay, below root_dir. *ret is an array for free(), NULL where *ret_n is 0. A
+ * process that ends meanwhile is left out; zombies are gone. Needs root to see other users' processes: -EACCES is never
+ * taken for "none". */
+int node_processes(const char *root_dir, NodeProcess **ret, size_t *ret_n);
