@@ -55,5 +55,10 @@ int job_run(Manager *m, JobVerb verb, const char *unit, const char *mode, usec_t
 /* The static word for a result that systemd sent; "unknown" for one that systemd 257 does not have. */
 const char *job_result_word(const char *result);
 
-/* For bus/ only: takes note of a job whose path a method call has just returned. */
+/* For bus/ only. job_adopt() takes note of a job whose path a method call has just returned: as signals are only
+ * dispatched from the event loop, its end cannot have been passed over. The others act on all jobs of a manager:
+ * job_removed() gives the one with path its result, job_doubt() has each looked up anew after signals may have been
+ * lost. */
 int job_adopt(Manager *m, const char *unit, const char *path, bool stop, Job **ret);
+void job_removed(Job *jobs, const char *path, const char *result);
+void job_doubt(Job *jobs);

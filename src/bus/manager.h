@@ -24,7 +24,7 @@
 #include "base/error.h"
 #include "base/time.h"
 
-#define BUS_CALL_TIMEOUT_USEC (25 * USEC_PER_SEC)
+#define BUS_CALL_TIMEOUT_USEC (60 * USEC_PER_SEC) /* a daemon-reload in between can take long */
 
 typedef struct Manager Manager;
 

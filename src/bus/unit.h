@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Unit: what PID 1 knows about a unit, its processes, its environment, and its changes. */
+/* Unit: what PID 1 knows about a unit, its processes and its environment. Changes: watch.h. */
 
 #include <sys/types.h>
 #include <systemd/sd-id128.h>
@@ -72,19 +72,3 @@ int unit_processes(Manager *m, const char *unit, pid_t **ret, size_t *ret_n, Err
  * itself (HOME, INVOCATION_ID, …) are not in it. -ENOENT and others where a file that is not optional is unreadable.
  * *ret is a strv, the caller's to free. */
 int unit_environment(Manager *m, const char *unit, char ***ret, Error *reterr);
-
-/* What one PropertiesChanged of a watched unit said; NULL: that property was not in it. */
-typedef struct UnitChange {
-        const char *unit;
-        const char *active_state;
-        const char *sub_state;
-        const char *status_text;
-} UnitChange;
-
-typedef struct UnitWatch UnitWatch;
-typedef void (*UnitWatchFunc)(const UnitChange *change, void *userdata);
-
-/* Calls func from the event loop at every change of active state, sub state or status text, until it is freed. */
-int unit_watch_new(Manager *m, const char *unit, UnitWatchFunc func, void *userdata, UnitWatch **ret, Error *reterr);
-UnitWatch *unit_watch_free(UnitWatch *w);
-DEFINE_CLEANUP(UnitWatch *, unit_watch_free)
