@@ -10,7 +10,8 @@
 
 typedef struct NodeLog NodeLog;
 
-/* Begins at the current end of every file; an incomplete last line counts as before. -ENOENT: no such directory. */
+/* Begins at the current end of every file; of a line that is incomplete then, the rest is a line. -ENOENT: no such
+ * directory. */
 int node_log_open(const char *log_dir, NodeLog **ret, Error *reterr);
 NodeLog *node_log_free(NodeLog *log);
 DEFINE_CLEANUP(NodeLog *, node_log_free)
@@ -31,5 +32,9 @@ typedef enum NodeLineKind {
         NODE_LINE_WARNING, /* an operator should see it: waits for tables, a plugin is missing, errors, alarms */
 } NodeLineKind;
 
-/* By what the line says, whatever the product calls itself. */
-NodeLineKind node_line_classify(const char *line);
+/* By what the line of file (as given to on_line) says, whatever the product calls itself. A line of emqx.log.N is at
+ * most NODE_LINE_WARNING: clients choose parts of its text, and must not be able to end an upgrade with it.
+ *
+ * For the reason of a failure keep the warnings that came before the first fatal line, and the fatal ones after it: the
+ * line that names the unknown key stands beside the one that says that it is over. */
+NodeLineKind node_line_classify(const char *file, const char *line);
