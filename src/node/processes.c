@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "node/processes.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "base/fileio.h"
+
+#define CMDLINE_BYTES_MAX (4 * 1024 * 1024)
+
+static void closedirp(DIR **d) {
+        if (*d)
+                (void) closedir(*d);
+}
+
+/* The numeric name of a directory in /proc, or 0. */
+static pid_t parse_pid(const char *name) {
+        char *end;
+        long n;
+
+        if (*name < '1' || *name > '9')
+                return 0;
+        n = strtol(name, &end, 10);
+        return *end || n > INT_MAX ? 0 : (pid_t) n;
+}
+
+/* A container's processes show paths of their own tree, which may read like ours. */
+static int same_root(int proc_fd, pid_t pid, const struct stat *our_root) {
+        char path[32];
+        struct stat st;
+
+        (void) snprintf(path, sizeof(path), "%i/root", pid);
+        if (fstatat(proc_fd, path, &st, 0) < 0)
+                return -errno;
+        return st.st_dev == our_root->st_dev && st.st_ino == our_root->st_ino;
+}
+
+/* 1 if its executable is or was below root_dir, 0 if not. "… (deleted)" begins with the path all the same. */
+static int runs_from(int proc_fd, pid_t pid, const char *root_dir) {
+        char path[32], exe[PATH_MAX + 1];
+        const char *rest;
+        ssize_t n;
+
+        (void) snprintf(path, sizeof(path), "%i/exe", pid);
+        n = readlinkat(proc_fd, path, exe, sizeof(exe) - 1);
+        if (n < 0)
+                return -errno;
+        exe[n] = 0;
+        rest = startswith(exe, root_dir);
+        return rest && *rest == '/';
+}
+
+/* Only the broker is given a Mnesia directory (`-mnesia dir …`): the VMs of emqx_ctl and nodetool have none. */
+static int has_mnesia(int proc_fd, pid_t pid) {
+        _cleanup_free_ char *cmdline = NULL;
+        char path[32];
+        size_t size;
+        int r;
+
+        (void) snprintf(path, sizeof(path), "%i/cmdline", pid);
+        r = read_file_at(proc_fd, path, CMDLINE_BYTES_MAX, &cmdline, &size);
+        if (r < 0)
+                return r;
+        for (const char *p = cmdline; p < cmdline + size; p += strlen(p) + 1)
+                if (streq(p, "-mnesia"))
+                        return 1;
+        return 0;
+}
+
+int node_processes(const char *root_dir, NodeProcess **ret, size_t *ret_n) {
+        _cleanup_free_ char *real = realpath(root_dir, NULL); /* NULL where it is gone: then as it is written */
+        _cleanup_free_ NodeProcess *found = NULL;
+        _cleanup_(closedirp) DIR *proc = opendir("/proc");
+        struct stat our_root;
+        size_t n = 0;
+
+        assert(root_dir);
+        assert(ret);
+        assert(ret_n);
+
+        if (!proc || stat("/proc/self/root", &our_root) < 0)
+                return -errno;
+
+        for (;;) {
+                struct dirent *e;
+                NodeProcess *larger;
+                pid_t pid;
+                int r, vm;
+
+                errno = 0;
+                e = readdir(proc);
+                if (!e) {
+                        if (errno != 0)
+                                return -errno;
+                        break;
+                }
+                pid = parse_pid(e->d_name);
+                if (pid == 0)
+                        continue;
+
+                r = runs_from(dirfd(proc), pid, real ?: root_dir);
+                if (r > 0)
+                        r = same_root(dirfd(proc), pid, &our_root);
+                if (r == -ENOENT || r == -ESRCH || r == 0) /* ended meanwhile, a kernel thread, or not ours */
+                        continue;
+                if (r < 0)
+                        return r;
+                vm = has_mnesia(dirfd(proc), pid);
+                if (vm == -ENOENT || vm == -ESRCH)
+                        continue;
+                if (vm < 0)
+                        return vm;
+
+                larger = reallocarray(found, n + 1, sizeof(*found));
+                if (!larger)
+                        return -ENOMEM;
+                found = larger;
+                found[n++] = (NodeProcess){ .pid = pid, .vm = vm > 0 };
+        }
+
+        *ret = TAKE_PTR(found);
+        *ret_n = n;
+        return 0;
+}
