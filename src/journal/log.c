@@ -117,8 +117,8 @@ static void add_fields(Entry *e, const JournalFields *f) {
                 add_number(e, "ERRNO", (uint64_t) abs(f->error_number));
 }
 
-void journal_event_full(const JournalContext *ctx, Event event, const JournalFields *fields, const char *file,
-                int line, const char *func, const char *format, ...) {
+void journal_event_full(const char *file, int line, const char *func, const JournalContext *ctx, Event event,
+                const JournalFields *fields, const char *format, ...) {
         _cleanup_(entry_done) Entry e = { 0 };
         _cleanup_free_ char *message = NULL, *shown = NULL;
         int saved = errno, priority = event_priority(event);
@@ -143,7 +143,6 @@ void journal_event_full(const JournalContext *ctx, Event event, const JournalFie
         if (fields)
                 add_fields(&e, fields);
         add_text(&e, "DOCUMENTATION", DOCUMENTATION);
-        add_text(&e, "SYSLOG_IDENTIFIER", program_invocation_short_name);
         add_text(&e, "CODE_FILE", file);
         add_number(&e, "CODE_LINE", (uint64_t) line);
         add_text(&e, "CODE_FUNC", func);

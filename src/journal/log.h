@@ -38,12 +38,13 @@ typedef struct JournalFields {
         int priority;         /* PRIORITY; 0: the event's own (LOG_EMERG is never meant) */
 } JournalFields;
 
-/* ctx and fields may be NULL. format makes MESSAGE=. */
-#define journal_event(ctx, event, fields, ...)                                                                        \
-        journal_event_full(ctx, event, fields, __FILE__, __LINE__, __func__, __VA_ARGS__)
+/* journal_event(const JournalContext *ctx, Event event, const JournalFields *fields, const char *format, ...)
+ *
+ * ctx and fields may be NULL. format makes MESSAGE=; %m is errno. */
+#define journal_event(...) journal_event_full(__FILE__, __LINE__, __func__, __VA_ARGS__)
 
-void journal_event_full(const JournalContext *ctx, Event event, const JournalFields *fields, const char *file,
-                int line, const char *func, const char *format, ...) _printf_(7, 8);
+void journal_event_full(const char *file, int line, const char *func, const JournalContext *ctx, Event event,
+                const JournalFields *fields, const char *format, ...) _printf_(7, 8);
 
 /* One line of UTF-8 from any text, the caller's to free; NULL: out of memory. */
 char *journal_escape(const char *text);
