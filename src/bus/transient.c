@@ -52,25 +52,25 @@ static int add_strv(sd_bus_message *message, const char *property, char *const *
         return r < 0 ? r : sd_bus_message_close_container(message);
 }
 
-/* ExecStart: a(sasb): path, argv, whether a failure is ignored. */
+/* ExecStartEx: a(sasas): path, argv, flags. The flag keeps "$" in argv from being expanded (v243). */
 static int add_exec_start(sd_bus_message *message, char *const *argv) {
         int r;
 
         r = sd_bus_message_open_container(message, 'r', "sv");
         if (r >= 0)
-                r = sd_bus_message_append(message, "s", "ExecStart");
+                r = sd_bus_message_append(message, "s", "ExecStartEx");
         if (r >= 0)
-                r = sd_bus_message_open_container(message, 'v', "a(sasb)");
+                r = sd_bus_message_open_container(message, 'v', "a(sasas)");
         if (r >= 0)
-                r = sd_bus_message_open_container(message, 'a', "(sasb)");
+                r = sd_bus_message_open_container(message, 'a', "(sasas)");
         if (r >= 0)
-                r = sd_bus_message_open_container(message, 'r', "sasb");
+                r = sd_bus_message_open_container(message, 'r', "sasas");
         if (r >= 0)
                 r = sd_bus_message_append(message, "s", argv[0]);
         if (r >= 0)
                 r = sd_bus_message_append_strv(message, (char **) argv);
         if (r >= 0)
-                r = sd_bus_message_append(message, "b", false);
+                r = sd_bus_message_append(message, "as", 1, "no-env-expand");
         for (int i = 0; r >= 0 && i < 4; i++)
                 r = sd_bus_message_close_container(message);
         return r;

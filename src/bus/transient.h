@@ -16,7 +16,7 @@
 typedef struct TransientUnit {
         const char *name; /* with its suffix: "emqx-upgrade-step-backup.service" */
         const char *description;
-        char *const *argv;             /* argv[0] absolute */
+        char *const *argv;             /* argv[0] absolute; nothing in it is expanded */
         char *const *environment;      /* NAME=VALUE; NULL: none beside systemd's */
         char *const *log_extra_fields; /* NAME=VALUE on every journal line of its processes; NULL: none */
         const char *user;              /* NULL: root */
