@@ -5,25 +5,27 @@
 #include <stdarg.h>
 
 /* libsystemd maps only the standard names; the others would all be -EIO. */
+/* clang-format off */
 static const struct {
         const char *name;
         int error;
 } error_map[] = {
-        {"org.freedesktop.systemd1.NoSuchUnit",                  -ENOENT    },
-        { "org.freedesktop.systemd1.NoSuchJob",                  -ENOENT    },
-        { "org.freedesktop.systemd1.UnitExists",                 -EEXIST    },
-        { "org.freedesktop.systemd1.UnitMasked",                 -ERFKILL   },
-        { "org.freedesktop.systemd1.TransactionIsDestructive",   -EDEADLK   },
-        { "org.freedesktop.systemd1.TransactionJobsConflicting", -EDEADLK   },
-        { "org.freedesktop.systemd1.ShuttingDown",               -EDEADLK   },
-        { SD_BUS_ERROR_FILE_NOT_FOUND,                           -ENOENT    },
-        { SD_BUS_ERROR_UNKNOWN_OBJECT,                           -ENOENT    },
-        { SD_BUS_ERROR_ACCESS_DENIED,                            -EACCES    },
-        { SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,       -EACCES    },
+        { "org.freedesktop.systemd1.NoSuchUnit",                 -ENOENT },
+        { "org.freedesktop.systemd1.NoSuchJob",                  -ENOENT },
+        { "org.freedesktop.systemd1.UnitExists",                 -EEXIST },
+        { "org.freedesktop.systemd1.UnitMasked",                 -ERFKILL },
+        { "org.freedesktop.systemd1.TransactionIsDestructive",   -EDEADLK },
+        { "org.freedesktop.systemd1.TransactionJobsConflicting", -EDEADLK },
+        { "org.freedesktop.systemd1.ShuttingDown",               -EDEADLK },
+        { SD_BUS_ERROR_FILE_NOT_FOUND,                           -ENOENT },
+        { SD_BUS_ERROR_UNKNOWN_OBJECT,                           -ENOENT },
+        { SD_BUS_ERROR_ACCESS_DENIED,                            -EACCES },
+        { SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,       -EACCES },
         { SD_BUS_ERROR_NO_REPLY,                                 -ETIMEDOUT },
         { SD_BUS_ERROR_TIMEOUT,                                  -ETIMEDOUT },
-        { SD_BUS_ERROR_DISCONNECTED,                             -ECONNRESET},
+        { SD_BUS_ERROR_DISCONNECTED,                             -ECONNRESET },
 };
+/* clang-format on */
 
 int bus_fail(Manager *m, Error *reterr, const char *what, const sd_bus_error *error, int r) {
         assert(r < 0);

@@ -84,13 +84,15 @@ void job_doubt(Job *jobs) {
 }
 
 int job_queue(Manager *m, JobVerb verb, const char *unit, const char *mode, Job **ret, Error *reterr) {
+        /* clang-format off */
         static const struct {
                 const char *word, *member;
         } verbs[] = {
-                [JOB_START] = {"start",    "StartUnit"  },
-                [JOB_STOP] = { "stop",    "StopUnit"   },
-                [JOB_RESTART] = { "restart", "RestartUnit"},
+                [JOB_START]   = { "start",   "StartUnit"   },
+                [JOB_STOP]    = { "stop",    "StopUnit"    },
+                [JOB_RESTART] = { "restart", "RestartUnit" },
         };
+        /* clang-format on */
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
         _cleanup_free_ char *what = NULL;
         const char *path;

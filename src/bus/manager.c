@@ -5,6 +5,7 @@
 #include "base/strv.h"
 #include "bus/call.h"
 
+#define LOCAL_NAME "org.freedesktop.DBus.Local" /* sd-bus itself speaks under it */
 #define RECONNECT_INTERVAL_USEC (200 * USEC_PER_MSEC)
 
 struct Manager {
@@ -96,15 +97,17 @@ static int on_disconnected(_unused_ sd_bus_message *message, void *userdata, _un
 }
 
 static int add_matches(Manager *m) {
+        /* clang-format off */
         static const struct {
                 const char *sender, *path, *interface, *member;
                 sd_bus_message_handler_t handler;
         } matches[] = {
-                {SYSTEMD_NAME,                  SYSTEMD_PATH, MANAGER_INTERFACE,            "JobRemoved",   on_job_removed },
-                { SYSTEMD_NAME,                 SYSTEMD_PATH, MANAGER_INTERFACE,            "UnitRemoved",  on_unit_removed},
-                { SYSTEMD_NAME,                 SYSTEMD_PATH, MANAGER_INTERFACE,            "Reloading",    on_reloading   },
-                { "org.freedesktop.DBus.Local", NULL,         "org.freedesktop.DBus.Local", "Disconnected", on_disconnected},
+                { SYSTEMD_NAME, SYSTEMD_PATH, MANAGER_INTERFACE, "JobRemoved",  on_job_removed  },
+                { SYSTEMD_NAME, SYSTEMD_PATH, MANAGER_INTERFACE, "UnitRemoved", on_unit_removed },
+                { SYSTEMD_NAME, SYSTEMD_PATH, MANAGER_INTERFACE, "Reloading",   on_reloading    },
+                { LOCAL_NAME,   NULL,         LOCAL_NAME,        "Disconnected", on_disconnected },
         };
+        /* clang-format on */
         int r;
 
         for (size_t i = 0; i < ELEMENTSOF(matches); i++) {

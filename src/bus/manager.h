@@ -15,6 +15,8 @@
  * sources (signals, timers, the watchdog) are served meanwhile. They must therefore not be called from an event
  * source's callback: -EBUSY.
  *
+ * A shutdown stops the bus as well, and early, unless the calling unit has After=dbus.service: dbus outlives it then.
+ *
  * Errors are -errno, with PID 1's own words and its D-Bus error name in *reterr:
  * -ENOENT no such unit, -EEXIST already loaded, -EDEADLK a shutdown is queued ("Transaction is destructive"), -ERFKILL
  * masked, -EACCES refused by polkit, -ETIMEDOUT no answer in time, -ECONNRESET connection lost. Does not log. */

@@ -106,34 +106,45 @@ static int add_sandbox(sd_bus_message *message) {
 
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(switches); i++)
                 r = sd_bus_message_append(message, "(sv)", switches[i], "b", true);
+        /* clang-format off */
         if (r >= 0)
-                r = sd_bus_message_append(message, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)", "ProtectSystem", "s", "strict",
-                                "KeyringMode", "s", "private", "UMask", "u", (uint32_t) 0077, "RestrictNamespaces",
-                                "t", UINT64_C(0), "RestrictAddressFamilies", "(bas)", true, 1, "AF_UNIX",
-                                "SystemCallArchitectures", "as", 1, "native", "SystemCallFilter", "(bas)", true, 1,
-                                "@system-service", "SystemCallFilter", "(bas)", false, 1, "@resources");
+                r = sd_bus_message_append(message, "(sv)(sv)(sv)(sv)(sv)(sv)(sv)(sv)",
+                                "ProtectSystem", "s", "strict",
+                                "KeyringMode", "s", "private",
+                                "UMask", "u", (uint32_t) 0077,
+                                "RestrictNamespaces", "t", UINT64_C(0),
+                                "RestrictAddressFamilies", "(bas)", true, 1, "AF_UNIX",
+                                "SystemCallArchitectures", "as", 1, "native",
+                                "SystemCallFilter", "(bas)", true, 1, "@system-service",
+                                "SystemCallFilter", "(bas)", false, 1, "@resources");
+        /* clang-format on */
         return r;
 }
 
 /* CPUWeight=idle came with v252; before, the least weight is what there is. */
 static int add_idle(sd_bus_message *message, unsigned version) {
-        return sd_bus_message_append(message, "(sv)(sv)(sv)(sv)", "CPUWeight", "t",
-                        version >= 252 ? UINT64_C(0) : UINT64_C(1), "IOWeight", "t", UINT64_C(1), "IOSchedulingClass",
-                        "i", 3, /* IOPRIO_CLASS_IDLE, ioprio_set(2) */
+        /* clang-format off */
+        return sd_bus_message_append(message, "(sv)(sv)(sv)(sv)",
+                        "CPUWeight", "t", version >= 252 ? UINT64_C(0) : UINT64_C(1),
+                        "IOWeight", "t", UINT64_C(1),
+                        "IOSchedulingClass", "i", 3, /* IOPRIO_CLASS_IDLE, ioprio_set(2) */
                         "Nice", "i", 19);
+        /* clang-format on */
 }
 
 static int add_identity(sd_bus_message *message, const TransientUnit *unit) {
+        /* clang-format off */
         const struct {
                 const char *property, *value;
         } strings[] = {
-                {"Description",       unit->description      },
-                { "User",             unit->user             },
-                { "Group",            unit->group            },
-                { "Slice",            unit->slice            },
-                { "WorkingDirectory", unit->working_directory},
-                { "KillMode",         unit->kill_mode        },
+                { "Description",      unit->description       },
+                { "User",             unit->user              },
+                { "Group",            unit->group             },
+                { "Slice",            unit->slice             },
+                { "WorkingDirectory", unit->working_directory },
+                { "KillMode",         unit->kill_mode         },
         };
+        /* clang-format on */
         int r = 0;
 
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(strings); i++)

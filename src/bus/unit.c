@@ -94,34 +94,36 @@ static int read_environment_files(sd_bus_message *reply, void *ret) {
 }
 
 /* org.freedesktop.systemd1(5): Unit and Service properties. */
+/* clang-format off */
 static const struct {
         const char *name, *signature;
         int (*read)(sd_bus_message *reply, void *ret);
         size_t offset;
 } properties[] = {
-        {"LoadState",         "s",       read_string,                 offsetof(UnitState, load_state)           },
-        { "ActiveState",      "s",       read_string,                 offsetof(UnitState, active_state)         },
-        { "SubState",         "s",       read_string,                 offsetof(UnitState, sub_state)            },
-        { "Result",           "s",       read_string,                 offsetof(UnitState, result)               },
-        { "StatusText",       "s",       read_string,                 offsetof(UnitState, status_text)          },
-        { "ControlGroup",     "s",       read_string,                 offsetof(UnitState, control_group)        },
-        { "FragmentPath",     "s",       read_string,                 offsetof(UnitState, fragment_path)        },
-        { "User",             "s",       read_string,                 offsetof(UnitState, user)                 },
-        { "DropInPaths",      "as",      read_strv,                   offsetof(UnitState, drop_in_paths)        },
-        { "Environment",      "as",      read_strv,                   offsetof(UnitState, environment)          },
-        { "UnsetEnvironment", "as",      read_strv,                   offsetof(UnitState, unset_environment)    },
-        { "EnvironmentFiles", "a(sb)",   read_environment_files,      0                 },
-        { "Job",             "(uo)",  read_job,                           0                 },
-        { "InvocationID",            "ay",   read_id,              offsetof(UnitState,                  invocation_id)                      },
-        { "ActiveEnterTimestamp",            "t",   read_64, offsetof(UnitState,                  active_enter_realtime_usec)         },
-        { "NRestarts",            "u",   read_32,                 offsetof(UnitState,                  n_restarts)},
-        { "MainPID",            "u",   read_32,                   offsetof(UnitState,                  main_pid)   },
-        { "StatusErrno",            "i",   read_32,               offsetof(UnitState,                  status_errno)                                   },
-        { "ExecMainCode",            "i",   read_32,             offsetof(UnitState,                  exec_main_code)       },
-        { "ExecMainStatus",            "i",   read_32,           offsetof(UnitState,                  exec_main_status)},
-        { "ConditionResult",          "b", read_bool,           offsetof(UnitState,                  condition_result)},
-        { "NeedDaemonReload",          "b", read_bool,         offsetof(UnitState,                  need_daemon_reload)                                },
+        { "LoadState",            "s",      read_string,            offsetof(UnitState, load_state) },
+        { "ActiveState",          "s",      read_string,            offsetof(UnitState, active_state) },
+        { "SubState",             "s",      read_string,            offsetof(UnitState, sub_state) },
+        { "Result",               "s",      read_string,            offsetof(UnitState, result) },
+        { "StatusText",           "s",      read_string,            offsetof(UnitState, status_text) },
+        { "ControlGroup",         "s",      read_string,            offsetof(UnitState, control_group) },
+        { "FragmentPath",         "s",      read_string,            offsetof(UnitState, fragment_path) },
+        { "User",                 "s",      read_string,            offsetof(UnitState, user) },
+        { "DropInPaths",          "as",     read_strv,              offsetof(UnitState, drop_in_paths) },
+        { "Environment",          "as",     read_strv,              offsetof(UnitState, environment) },
+        { "UnsetEnvironment",     "as",     read_strv,              offsetof(UnitState, unset_environment) },
+        { "EnvironmentFiles",     "a(sb)",  read_environment_files, 0 },
+        { "Job",                  "(uo)",   read_job,               0 },
+        { "InvocationID",         "ay",     read_id,                offsetof(UnitState, invocation_id) },
+        { "ActiveEnterTimestamp", "t",      read_64,                offsetof(UnitState, active_enter_realtime_usec) },
+        { "NRestarts",            "u",      read_32,                offsetof(UnitState, n_restarts) },
+        { "MainPID",              "u",      read_32,                offsetof(UnitState, main_pid) },
+        { "StatusErrno",          "i",      read_32,                offsetof(UnitState, status_errno) },
+        { "ExecMainCode",         "i",      read_32,                offsetof(UnitState, exec_main_code) },
+        { "ExecMainStatus",       "i",      read_32,                offsetof(UnitState, exec_main_status) },
+        { "ConditionResult",      "b",      read_bool,              offsetof(UnitState, condition_result) },
+        { "NeedDaemonReload",     "b",      read_bool,              offsetof(UnitState, need_daemon_reload) },
 };
+/* clang-format on */
 
 void unit_state_done(UnitState *s) {
         free(s->load_state);
@@ -235,15 +237,15 @@ bool unit_state_busy(const UnitState *s) {
 }
 
 const char *unit_exit_text(char buf[static UNIT_EXIT_TEXT_MAX], const UnitState *s) {
-        const char *signal = sigabbrev_np(s->exec_main_status);
+        int status = s->exec_main_status;
 
         switch (s->exec_main_code) {
-        case CLD_EXITED: snprintf(buf, UNIT_EXIT_TEXT_MAX, "exited with status %i", s->exec_main_status); break;
+        case CLD_EXITED: snprintf(buf, UNIT_EXIT_TEXT_MAX, "exited with status %i", status); break;
         case CLD_KILLED:
+                snprintf(buf, UNIT_EXIT_TEXT_MAX, "ended by signal %i (%s)", status, strsignal(status));
+                break;
         case CLD_DUMPED:
-                snprintf(buf, UNIT_EXIT_TEXT_MAX, "%s %s%s",
-                                s->exec_main_code == CLD_KILLED ? "killed by" : "dumped core on", signal ? "SIG" : "?",
-                                signal ?: "");
+                snprintf(buf, UNIT_EXIT_TEXT_MAX, "dumped core on signal %i (%s)", status, strsignal(status));
                 break;
         default: snprintf(buf, UNIT_EXIT_TEXT_MAX, "no process ended");
         }

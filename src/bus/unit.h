@@ -58,7 +58,7 @@ static inline bool unit_state_loaded(const UnitState *s) {
 /* Whether the unit runs or is on its way up or down. */
 bool unit_state_busy(const UnitState *s);
 
-/* "exited with status 3", "killed by SIGKILL", "dumped core on SIGSEGV", "no process ran". Returns buf. */
+/* "exited with status 3", "ended by signal 9 (Killed)", "no process ended". Returns buf. */
 #define UNIT_EXIT_TEXT_MAX 64
 const char *unit_exit_text(char buf[static UNIT_EXIT_TEXT_MAX], const UnitState *s);
 

@@ -26,16 +26,19 @@ static int read_changes(sd_bus_message *message, UnitChange *change) {
                 return r;
 
         while ((r = sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
-                const char *name, **value;
+                const char *name, **value = NULL;
 
                 r = sd_bus_message_read(message, "s", &name);
                 if (r < 0)
                         return r;
 
-                value = streq(name, "ActiveState")          ? &change->active_state
-                                : streq(name, "SubState")   ? &change->sub_state
-                                : streq(name, "StatusText") ? &change->status_text
-                                                            : NULL;
+                if (streq(name, "ActiveState"))
+                        value = &change->active_state;
+                else if (streq(name, "SubState"))
+                        value = &change->sub_state;
+                else if (streq(name, "StatusText"))
+                        value = &change->status_text;
+
                 r = value ? sd_bus_message_read(message, "v", "s", value) : sd_bus_message_skip(message, "v");
                 if (r < 0)
                         return r;

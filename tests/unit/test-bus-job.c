@@ -27,10 +27,10 @@ static void the_end_of_a_process_is_said_in_words(void **state) {
                         "exited with status 3");
         assert_string_equal(
                         unit_exit_text(buf, &(UnitState){ .exec_main_code = CLD_KILLED, .exec_main_status = SIGKILL }),
-                        "killed by SIGKILL");
+                        "ended by signal 9 (Killed)");
         assert_string_equal(
                         unit_exit_text(buf, &(UnitState){ .exec_main_code = CLD_DUMPED, .exec_main_status = SIGSEGV }),
-                        "dumped core on SIGSEGV");
+                        "dumped core on signal 11 (Segmentation fault)");
         assert_string_equal(unit_exit_text(buf, &(UnitState){ .exec_main_code = 0 }), "no process ended");
 }
 
@@ -55,8 +55,8 @@ static void a_step_that_exits_is_explained_by_its_own_words(void **state) {
 
         assert_string_equal(own, "No space left for the backup");
         assert_string_equal(silent, "x.service: exited with status 1 (result \"exit-code\")");
-        assert_string_equal(
-                        killed, "x.service: killed by SIGTERM (result \"exit-code\"), its last words: Copied 30 %");
+        assert_string_equal(killed,
+                        "x.service: ended by signal 15 (Terminated) (result \"exit-code\"), its last words: Copied 30 %");
 }
 
 int main(void) {

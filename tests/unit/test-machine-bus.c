@@ -417,7 +417,7 @@ static void a_killed_step_has_failed(void **state) {
 
         assert_ok(f, transient_start(f->manager, &SHELL_UNIT("kill -KILL $$"), &job, &f->error));
         assert_int_equal(transient_await(job, 5 * USEC_PER_SEC, NULL, NULL, &f->error), -ECANCELED);
-        assert_string_equal(f->error.message, STEP ": killed by SIGKILL (result \"signal\")");
+        assert_string_equal(f->error.message, STEP ": ended by signal 9 (Killed) (result \"signal\")");
 }
 
 static void only_a_step_that_says_nothing_new_stalls(void **state) {
@@ -498,16 +498,18 @@ static void a_step_runs_with_its_user_environment_and_journal_fields(void **stat
 }
 
 static void output_and_exit_status_are_captured(void **state) {
+        /* clang-format off */
         static const struct {
                 const char *command, *output;
                 int status;
         } cases[] = {
-                {"echo out; echo err >&2",  "out\nerr\n", 0            },
-                { "printf 'a\\0b'; exit 3", "a?b",        3            },
-                { "kill -TERM $$",          "",           128 + SIGTERM},
-                { "kill -KILL $$",          "",           128 + SIGKILL},
-                { "id -un",                 "nobody\n",   0            },
+                { "echo out; echo err >&2",   "out\nerr\n", 0             },
+                { "printf 'a\\0b'; exit 3",  "a?b",        3             },
+                { "kill -TERM $$",            "",           128 + SIGTERM },
+                { "kill -KILL $$",            "",           128 + SIGKILL },
+                { "id -un",                   "nobody\n",   0             },
         };
+        /* clang-format on */
         Fixture *f = *state;
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -613,8 +615,9 @@ static void nothing_new_starts_once_the_machine_goes_down(void **state) {
         _cleanup_(job_freep) Job *poweroff = NULL, *job = NULL;
         Fixture *f = *state;
 
-        /* Holds the shutdown up for as long as we look at it. */
+        /* Holds the shutdown up, and the bus, for as long as we look at it. */
         write_service(f, "bus-test.service",
+                        "[Unit]\nAfter=dbus.service\n"
                         "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=true\nExecStop=sleep 3\n");
         assert_ok(f, job_run(f->manager, JOB_START, "bus-test.service", NULL, SOON, &f->error));
         assert_int_equal(manager_shutting_down(f->manager, &f->error), 0);
