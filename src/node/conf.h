@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Conf: emqx.conf and plugins/NAME.conf, read as the node reads them (cuttlefish's grammar: one `key = value` per line,
+/* Conf: emqx.conf and plugins/NAME.conf, read as the node reads them (cuttlefish's grammar: one `key = value` a line,
  * no quoting, comments on lines of their own, `include FILE`, $(other.key), a variable EMQX_KEY in front of it all).
  * Values are text: what type a key has is the node's business. Does not log. */
 

@@ -26,6 +26,7 @@ typedef struct LogFile {
         size_t line_size;
         bool in_line; /* bytes of the current line were seen, maybe more than line holds */
         bool present; /* its name was seen in the last scan */
+        bool fresh;   /* the last scan found it new, or begun anew */
         struct timespec mtime;
 } LogFile;
 
@@ -149,7 +150,9 @@ static int note_file(NodeLog *log, const char *name, bool from_end) {
                 return 0;
 
         f = find_file(log, &st);
-        if (!f) {
+        if (f)
+                f->fresh = was_begun_anew(f, st.st_size);
+        else {
                 if (log->n_files == FILES_MAX)
                         return 0;
                 f = calloc(1, sizeof(*f));
@@ -159,6 +162,7 @@ static int note_file(NodeLog *log, const char *name, bool from_end) {
                 f->dev = st.st_dev;
                 f->ino = st.st_ino;
                 f->offset = from_end ? st.st_size : 0;
+                f->fresh = true;
                 (void) remember_tail(f);
                 log->files[log->n_files++] = f;
         }
@@ -168,9 +172,13 @@ static int note_file(NodeLog *log, const char *name, bool from_end) {
         return 0;
 }
 
-static int by_mtime(const void *a, const void *b) {
+/* A ring of files reads as it was written: the end of the one that was being written, then the next. Times alone do
+ * not tell, they stand still for milliseconds. */
+static int by_age(const void *a, const void *b) {
         const LogFile *x = *(LogFile *const *) a, *y = *(LogFile *const *) b;
 
+        if (x->fresh != y->fresh)
+                return x->fresh ? 1 : -1;
         if (x->mtime.tv_sec != y->mtime.tv_sec)
                 return x->mtime.tv_sec < y->mtime.tv_sec ? -1 : 1;
         if (x->mtime.tv_nsec != y->mtime.tv_nsec)
@@ -178,13 +186,13 @@ static int by_mtime(const void *a, const void *b) {
         return strverscmp(x->name, y->name);
 }
 
-/* Looks which files there are. In the order in which they were last written a ring of files reads as it was written. */
+/* Looks which files there are. */
 static int scan(NodeLog *log, bool from_end) {
         DIR *dir;
         int fd, r = 0;
 
         for (size_t i = 0; i < log->n_files; i++) {
-                log->files[i]->present = false;
+                log->files[i]->present = log->files[i]->fresh = false;
                 log->files[i]->mtime = (struct timespec){ 0 };
         }
 
@@ -202,7 +210,7 @@ static int scan(NodeLog *log, bool from_end) {
                         r = note_file(log, e->d_name, from_end);
         (void) closedir(dir);
 
-        qsort(log->files, log->n_files, sizeof(*log->files), by_mtime);
+        qsort(log->files, log->n_files, sizeof(*log->files), by_age);
         return r;
 }
 
@@ -287,38 +295,38 @@ static const struct {
         const char *text, *also;
         int kind;
 } patterns[] = {
-        {"is running now!",                    NULL,                       RUNNING}, /* the last act of emqx_app:start/2 */
-        { "Error generating configuration",    NULL,                       FATAL  }, /* cuttlefish refused emqx.conf */
-        { "attempted to set unknown variable", NULL,                       FATAL  }, /* which key it was */
-        { "Syntax error in ",                  " line ",                   FATAL  }, /* the same, for a line */
-        { "You've tried to set",               NULL,                       WARNING}, /* of a plugin's file too: not fatal */
-        { "Please set node.cookie",            NULL,                       FATAL  }, /* bin/emqx gave up */
-        { "Failed to start mqtt",              "listener",                 FATAL  }, /* its port is taken: ends the start */
-        { "Failed to start",                   NULL,                       WARNING}, /* a plugin's: ends the plugin alone */
-        { "register/listen error",             NULL,                       FATAL  }, /* the distribution's port is taken */
-        { "in use by another Erlang node",     NULL,                       FATAL  }, /* the node's name is taken */
-        { "FATAL: Unable to start Erlang",     NULL,                       FATAL  }, /* libcrypto or ncurses is missing */
-        { "Please make sure openssl",          NULL,                       FATAL  }, /* the same, next line */
-        { "Error when reading ",               ".erlang.cookie",           FATAL  }, /* its owner is wrong */
-        { "Cookie file ",                      "accessible by owner only", FATAL  }, /* its mode is wrong */
-        { "Failed to create cookie file",      NULL,                       FATAL  }, /* HOME is wrong */
-        { "Kernel pid terminated",             NULL,                       FATAL  }, /* an application could not start */
-        { "terminating during boot",           NULL,                       FATAL  }, /* nor could the runtime */
-        { "init terminating in do_boot",       NULL,                       FATAL  }, /* nor could the runtime */
-        { "Crash dump is being written to",    NULL,                       FATAL  }, /* the VM is ending */
-        { "still waiting for table",           NULL,                       WARNING}, /* Mnesia waits for peers */
-        { "cannot_find_plugins",               NULL,                       WARNING}, /* in loaded_plugins, not installed */
-        { "Plugin ",                           "load failed",              WARNING}, /* its configuration was refused */
-        { "Load plugin ",                      "failed",                   WARNING}, /* it could not start */
-        { "Failed to read",                    NULL,                       WARNING}, /* loaded_modules: no module loads */
-        { "bad cookie",                        NULL,                       WARNING}, /* a peer has another cookie */
-        { "attempt from disallowed node",      NULL,                       WARNING}, /* the same, seen from here */
-        { "** Node ",                          "not responding **",        WARNING}, /* a peer is gone */
-        { "Alarm ",                            " is activated",            WARNING}, /* emqx_alarm */
-        { "[error]",                           NULL,                       WARNING}, /* the logger's levels */
-        { "[critical]",                        NULL,                       WARNING},
-        { "[alert]",                           NULL,                       WARNING},
-        { "[emergency]",                       NULL,                       WARNING},
+        {"is running now!",                    NULL,                RUNNING}, /* the last act of emqx_app:start/2 */
+        { "Error generating configuration",    NULL,                FATAL  }, /* cuttlefish refused emqx.conf */
+        { "attempted to set unknown variable", NULL,                FATAL  }, /* which key it was */
+        { "Syntax error in ",                  " line ",            FATAL  }, /* the same, for a line */
+        { "You've tried to set",               NULL,                WARNING}, /* of a plugin's file too: not fatal */
+        { "Please set node.cookie",            NULL,                FATAL  }, /* bin/emqx gave up */
+        { "Failed to start mqtt",              "listener",          FATAL  }, /* its port is taken: ends the start */
+        { "Failed to start",                   NULL,                WARNING}, /* a plugin's: ends the plugin alone */
+        { "register/listen error",             NULL,                FATAL  }, /* the distribution's port is taken */
+        { "in use by another Erlang node",     NULL,                FATAL  }, /* the node's name is taken */
+        { "FATAL: Unable to start Erlang",     NULL,                FATAL  }, /* libcrypto or ncurses is missing */
+        { "Please make sure openssl",          NULL,                FATAL  }, /* the same, next line */
+        { "Error when reading ",               ".erlang.cookie",    FATAL  }, /* its owner is wrong */
+        { "Cookie file ",                      "by owner only",     FATAL  }, /* its mode is wrong */
+        { "Failed to create cookie file",      NULL,                FATAL  }, /* HOME is wrong */
+        { "Kernel pid terminated",             NULL,                FATAL  }, /* an application could not start */
+        { "terminating during boot",           NULL,                FATAL  }, /* nor could the runtime */
+        { "init terminating in do_boot",       NULL,                FATAL  }, /* nor could the runtime */
+        { "Crash dump is being written to",    NULL,                FATAL  }, /* the VM is ending */
+        { "still waiting for table",           NULL,                WARNING}, /* Mnesia waits for peers */
+        { "cannot_find_plugins",               NULL,                WARNING}, /* in loaded_plugins, not installed */
+        { "Plugin ",                           "load failed",       WARNING}, /* its configuration was refused */
+        { "Load plugin ",                      "failed",            WARNING}, /* it could not start */
+        { "Failed to read",                    NULL,                WARNING}, /* loaded_modules: no module loads */
+        { "bad cookie",                        NULL,                WARNING}, /* a peer has another cookie */
+        { "attempt from disallowed node",      NULL,                WARNING}, /* the same, seen from here */
+        { "** Node ",                          "not responding **", WARNING}, /* a peer is gone */
+        { "Alarm ",                            " is activated",     WARNING}, /* emqx_alarm */
+        { "[error]",                           NULL,                WARNING}, /* the logger's levels */
+        { "[critical]",                        NULL,                WARNING},
+        { "[alert]",                           NULL,                WARNING},
+        { "[emergency]",                       NULL,                WARNING},
 };
 
 NodeLineKind node_line_classify(const char *file, const char *line) {

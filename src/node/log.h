@@ -35,6 +35,6 @@ typedef enum NodeLineKind {
 /* By what the line of file (as given to on_line) says, whatever the product calls itself. A line of emqx.log.N is at
  * most NODE_LINE_WARNING: clients choose parts of its text, and must not be able to end an upgrade with it.
  *
- * For the reason of a failure keep the warnings that came before the first fatal line, and the fatal ones after it: the
- * line that names the unknown key stands beside the one that says that it is over. */
+ * For the reason of a failure keep the warnings before the first fatal line, and the fatal ones after it: the line that
+ * names the unknown key stands beside the one that says that it is over. */
 NodeLineKind node_line_classify(const char *file, const char *line);

@@ -27,34 +27,8 @@ static pid_t parse_pid(const char *name) {
         return *end || n > INT_MAX ? 0 : (pid_t) n;
 }
 
-/* A container's processes show paths of their own tree, which may read like ours. */
-static int same_root(int proc_fd, pid_t pid, const struct stat *our_root) {
-        char path[32];
-        struct stat st;
-
-        (void) snprintf(path, sizeof(path), "%i/root", pid);
-        if (fstatat(proc_fd, path, &st, 0) < 0)
-                return -errno;
-        return st.st_dev == our_root->st_dev && st.st_ino == our_root->st_ino;
-}
-
-/* 1 if its executable is or was below root_dir, 0 if not. "… (deleted)" begins with the path all the same. */
-static int runs_from(int proc_fd, pid_t pid, const char *root_dir) {
-        char path[32], exe[PATH_MAX + 1];
-        const char *rest;
-        ssize_t n;
-
-        (void) snprintf(path, sizeof(path), "%i/exe", pid);
-        n = readlinkat(proc_fd, path, exe, sizeof(exe) - 1);
-        if (n < 0)
-                return -errno;
-        exe[n] = 0;
-        rest = startswith(exe, root_dir);
-        return rest && *rest == '/';
-}
-
-/* Only the broker is given a Mnesia directory (`-mnesia dir …`): the VMs of emqx_ctl and nodetool have none. */
-static int has_mnesia(int proc_fd, pid_t pid) {
+/* Whether an argument of pid is word, or below word where that is a directory ("/…"). */
+static int has_argument(int proc_fd, pid_t pid, const char *word) {
         _cleanup_free_ char *cmdline = NULL;
         char path[32];
         size_t size;
@@ -64,10 +38,40 @@ static int has_mnesia(int proc_fd, pid_t pid) {
         r = read_file_at(proc_fd, path, CMDLINE_BYTES_MAX, &cmdline, &size);
         if (r < 0)
                 return r;
-        for (const char *p = cmdline; p < cmdline + size; p += strlen(p) + 1)
-                if (streq(p, "-mnesia"))
+        for (const char *p = cmdline; p < cmdline + size; p += strlen(p) + 1) {
+                const char *rest = startswith(p, word);
+
+                if (rest && (*rest == 0 || (*word == '/' && *rest == '/')))
                         return 1;
+        }
         return 0;
+}
+
+/* A container's processes show paths of their own tree, which may read like ours. */
+static int same_root(int proc_fd, pid_t pid, const struct stat *our_root) {
+        char path[32];
+        struct stat st;
+
+        (void) snprintf(path, sizeof(path), "%i/root", pid);
+        if (fstatat(proc_fd, path, &st, 0) < 0)
+                return errno == EACCES || errno == EPERM ? 1 : -errno;
+        return st.st_dev == our_root->st_dev && st.st_ino == our_root->st_ino;
+}
+
+/* 1 if its executable is or was below root_dir, 0 if not. "… (deleted)" begins with the path all the same. A process
+ * that may hide it (as in a sandbox) is judged by its arguments, which are public. */
+static int runs_from(int proc_fd, pid_t pid, const char *root_dir) {
+        char path[32], exe[PATH_MAX + 1];
+        const char *rest;
+        ssize_t n;
+
+        (void) snprintf(path, sizeof(path), "%i/exe", pid);
+        n = readlinkat(proc_fd, path, exe, sizeof(exe) - 1);
+        if (n < 0)
+                return errno == EACCES || errno == EPERM ? has_argument(proc_fd, pid, root_dir) : -errno;
+        exe[n] = 0;
+        rest = startswith(exe, root_dir);
+        return rest && *rest == '/';
 }
 
 int node_processes(const char *root_dir, NodeProcess **ret, size_t *ret_n) {
@@ -108,7 +112,8 @@ int node_processes(const char *root_dir, NodeProcess **ret, size_t *ret_n) {
                         continue;
                 if (r < 0)
                         return r;
-                vm = has_mnesia(dirfd(proc), pid);
+                /* The broker is given a Mnesia directory, the VMs of emqx_ctl and nodetool are not. */
+                vm = has_argument(dirfd(proc), pid, "-mnesia");
                 if (vm == -ENOENT || vm == -ESRCH)
                         continue;
                 if (vm < 0)
