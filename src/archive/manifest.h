@@ -24,6 +24,7 @@
 
 /* Longer paths are refused: a full path is kept for each entry. 16 times PATH_MAX. */
 #define MANIFEST_PATH_MAX 65536
+#define MANIFEST_DEPTH_MAX 2048
 
 typedef struct Manifest Manifest;
 
@@ -54,30 +55,31 @@ struct ManifestEntry {
         size_t end;                   /* index behind the last entry below this one */
 };
 
-/* --- building: add in order, then seal --- */
+/* --- building: add in order, fill in, seal --- */
 
 int manifest_new(Manifest **ret);
 Manifest *manifest_free(Manifest *m);
 DEFINE_CLEANUP(Manifest *, manifest_free)
 
-/* Appends an entry with a copy of path and all else empty. *ret is the manifest's, to be filled in by the caller;
- * it stays where it is until the manifest is freed. */
-int manifest_add(Manifest *m, const char *path, ManifestEntry **ret);
+/* Appends an entry with a copy of path and all else empty; the caller fills it in, its mode before the next one is
+ * added. *ret is the manifest's, and stays where it is. -EBADMSG with *ret_why (static) where path is no proper relative
+ * one, is not behind the last one in order, or has no directory before it. */
+int manifest_add(Manifest *m, const char *path, ManifestEntry **ret, const char **ret_why);
 
-/* Checks order, parents and links, and makes the manifest ready for everything below. -EBADMSG: *ret_bad (optional)
- * is the entry that does not fit, *ret_why what is wrong with it. */
-int manifest_seal(Manifest *m, const ManifestEntry **ret_bad, const char **ret_why);
+/* Frees what an entry has, for one that stands in no manifest. */
+void manifest_entry_done(ManifestEntry *e);
+
+/* Completes the manifest: nothing is added afterwards, and only now are `end` and the number of bytes right. */
+void manifest_seal(Manifest *m);
 
 /* --- reading --- */
 
 size_t manifest_n_entries(const Manifest *m);
 uint64_t manifest_n_bytes(const Manifest *m); /* content of regular files, hard-linked ones counted once */
-const ManifestEntry *manifest_at(const Manifest *m, size_t index);
+const ManifestEntry *manifest_at(const Manifest *m, size_t index);       /* NULL: behind the last */
 const ManifestEntry *manifest_find(const Manifest *m, const char *path); /* NULL: not in it */
 
-#define MANIFEST_FOREACH(e, m)                                                                                        \
-        for (size_t _i = 0; _i < manifest_n_entries(m); _i++)                                                         \
-                for (const ManifestEntry *e = manifest_at(m, _i); e; e = NULL)
+#define MANIFEST_FOREACH(e, m) for (const ManifestEntry *e = manifest_at(m, 0); e; e = manifest_at(m, e->index + 1))
 
 /* Order of entries: strcmp() with '/' below every other byte, and "." before all. */
 int manifest_path_compare(const char *a, const char *b);

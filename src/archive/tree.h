@@ -79,7 +79,7 @@ typedef struct TreeCounts {
  * to the same end: nothing has a temporary name, and no file gets its final mtime before its content is on disk.
  * On return live is on disk. rules, progress and ret may be NULL (carry everything, not exact). */
 int tree_restore(const Manifest *m, int backup_fd, int live_fd, const TreeRules *rules, const TreeProgress *progress,
-        TreeCounts *ret, Error *reterr);
+                TreeCounts *ret, Error *reterr);
 
 typedef enum TreeDifference {
         TREE_MISSING = 1 << 0, /* in the manifest, not in live */
@@ -104,14 +104,14 @@ typedef void (*TreeDifferenceFunc)(const char *path, unsigned differences, void 
  * change. Returns 0 if there is none, 1 if there are. A directory missing or extra is reported once, without what is
  * below it. */
 int tree_compare(const Manifest *m, int live_fd, const TreeRules *rules, TreeDifferenceFunc func, void *userdata,
-        Error *reterr);
+                Error *reterr);
 
 /* Copies whatever in live differs from the manifest or is not in it into dst_fd (emptied first), under the same paths,
  * with its directories and all metadata; FIFOs, sockets and device nodes are left out, and so is a directory that
  * differs in nothing but its time. rules->exact does not matter, what rules leave is left. On return it is on disk.
  * *ret_n (optional): entries saved. */
-int tree_save_differences(const Manifest *m, int live_fd, int dst_fd, const TreeRules *rules, uint64_t *ret_n,
-        Error *reterr);
+int tree_save_differences(
+                const Manifest *m, int live_fd, int dst_fd, const TreeRules *rules, uint64_t *ret_n, Error *reterr);
 
 /* --- remove --- */
 

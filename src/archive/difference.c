@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "archive/difference.h"
+
+#include <fcntl.h>
+
+#include "archive/where.h"
+
+struct LinkGroup {
+        const ManifestEntry *first; /* in live, which rules may have made another than in the manifest */
+        dev_t dev;
+        ino_t ino;
+        unsigned differences;
+};
+
+int comparison_init(
+                Comparison *c, const Manifest *m, int live_fd, const TreeRules *rules, Owners *owners, Error *reterr) {
+        static const TreeRules carry_all = { 0 };
+
+        *c = (Comparison){
+                .metadata = {.owners = owners, .root_fd = live_fd, .reterr = reterr },
+                .copier = { .root_fd = live_fd,               .reterr = reterr              },
+                .rules = rules ?: &carry_all,
+                .groups = calloc(manifest_n_entries(m), sizeof(LinkGroup)),
+        };
+        return c->groups ? 0 : -ENOMEM;
+}
+
+void comparison_done(Comparison *c) {
+        c->groups = mfree(c->groups);
+        copier_done(&c->copier);
+}
+
+TreeVerdict verdict(const Comparison *c, const WalkNode *n) {
+        if (!n->parent || !c->rules->decide)
+                return TREE_CARRY;
+        return c->rules->decide(n->path, n->entry, c->rules->userdata);
+}
+
+const ManifestEntry *node_entry(const WalkNode *n) {
+        return n->entry && !is_special(n->entry->mode) ? n->entry : NULL;
+}
+
+static LinkGroup *group_of(const Comparison *c, const ManifestEntry *e) {
+        return c->groups + (e->link_to ?: e)->index;
+}
+
+void group_set(Comparison *c, const ManifestEntry *e, const struct stat *st, unsigned differences) {
+        if (S_ISREG(e->mode) && S_ISREG(st->st_mode))
+                *group_of(c, e) = (LinkGroup){ e, st->st_dev, st->st_ino, differences };
+}
+
+const ManifestEntry *group_first(const Comparison *c, const ManifestEntry *e) {
+        return group_of(c, e)->first;
+}
+
+static int same_content(Comparison *c, const WalkNode *n) {
+        _cleanup_close_ int fd = -1;
+        char sha256[SHA256_HEX_SIZE];
+        int r;
+
+        fd = open_regular(n->parent->fd, n->name, &n->st);
+        if (fd < 0)
+                return where_error(c->metadata.reterr, fd, c->metadata.root_fd, n->path, "cannot be read:");
+        c->copier.path = n->path;
+        r = digest_file(&c->copier, fd, sha256);
+        return r < 0 ? r : streq(sha256, n->entry->sha256);
+}
+
+static int same_target(Comparison *c, const WalkNode *n) {
+        _cleanup_free_ char *target = NULL;
+        int r;
+
+        r = read_target(n->parent->fd, n->name, &target);
+        if (r < 0)
+                return where_error(c->metadata.reterr, r, c->metadata.root_fd, n->path, "cannot be read:");
+        return streq(target, n->entry->target);
+}
+
+int difference(Comparison *c, const WalkNode *n, unsigned *ret) {
+        const ManifestEntry *e = n->entry;
+        _cleanup_close_ int fd = -1;
+        unsigned d = 0;
+        int r = 1;
+
+        *ret = TREE_MISSING;
+        if (!n->exists)
+                return 0;
+        *ret = TREE_TYPE;
+        if ((n->st.st_mode & S_IFMT) != (e->mode & S_IFMT))
+                return 0;
+
+        if (S_ISREG(e->mode)) {
+                const LinkGroup *g = group_of(c, e);
+
+                if (g->first && g->dev == n->st.st_dev && g->ino == n->st.st_ino) {
+                        *ret = g->differences;
+                        return 0;
+                }
+                if (g->first || (uint64_t) n->st.st_nlink > e->n_links)
+                        d |= TREE_LINKS;
+        }
+
+        fd = open_child(n->parent ? n->parent->fd : c->metadata.root_fd, n->name, O_PATH);
+        if (fd < 0)
+                return where_error(c->metadata.reterr, fd, c->metadata.root_fd, n->path, "cannot be opened:");
+        r = metadata_compare(&c->metadata, fd, &n->st, e, ret);
+        if (r < 0)
+                return r;
+        d |= *ret;
+
+        if (S_ISLNK(e->mode))
+                r = same_target(c, n);
+        else if (S_ISREG(e->mode) && (uint64_t) n->st.st_size != e->size_bytes)
+                r = 0;
+        else if (S_ISREG(e->mode) && (c->rules->check_digests || (d & TREE_TIME)))
+                r = same_content(c, n);
+        else
+                r = 1;
+        if (r < 0)
+                return r;
+        *ret = d | (r == 0 ? TREE_CONTENT : 0);
+        return 0;
+}

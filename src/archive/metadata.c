@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "archive/metadata.h"
+
+#include <fcntl.h>
+#include <sys/xattr.h>
+
+#include "archive/tree.h"
+#include "archive/where.h"
+
+#define XATTR_TRIES 8 /* for one that grows between the question for its size and for its value */
+
+/* fchmod(2) and the f*xattr(2) calls take no O_PATH descriptor; the magic link leads to the file itself, be it a symlink. */
+typedef struct FdPath {
+        char text[32];
+} FdPath;
+
+static FdPath fd_path(int fd) {
+        FdPath p;
+
+        (void) snprintf(p.text, sizeof(p.text), "/proc/self/fd/%i", fd);
+        return p;
+}
+
+/* Every file has a label where SELinux is on; it cannot be taken away, and comes by itself where it was not. */
+static bool is_label(const char *name) {
+        return streq(name, "security.selinux");
+}
+
+/* --- xattrs --- */
+
+typedef struct Xattrs {
+        Xattr *list;
+        size_t n;
+} Xattrs;
+
+static void xattrs_done(Xattrs *x) {
+        for (size_t i = 0; i < x->n; i++) {
+                free(x->list[i].name);
+                free(x->list[i].value);
+        }
+        free(x->list);
+}
+
+static int xattr_order(const void *a, const void *b) {
+        return strcmp(((const Xattr *) a)->name, ((const Xattr *) b)->name);
+}
+
+/* The list of names where name is NULL, else the value. -ENODATA: it went away. */
+static int get_sized(FdPath p, const char *name, char **ret, size_t *ret_size) {
+        for (unsigned i = 0; i < XATTR_TRIES; i++) {
+                _cleanup_free_ char *buffer = NULL;
+                ssize_t n = name ? getxattr(p.text, name, NULL, 0) : listxattr(p.text, NULL, 0);
+
+                if (n < 0)
+                        return -errno;
+                buffer = malloc((size_t) n + 1);
+                if (!buffer)
+                        return -ENOMEM;
+                if (n > 0)
+                        n = name ? getxattr(p.text, name, buffer, (size_t) n) : listxattr(p.text, buffer, (size_t) n);
+                if (n >= 0) {
+                        *ret = TAKE_PTR(buffer);
+                        *ret_size = (size_t) n;
+                        return 0;
+                }
+                if (errno != ERANGE)
+                        return -errno;
+        }
+        return -EBUSY;
+}
+
+static int xattrs_read(FdPath p, Xattrs *ret) {
+        _cleanup_(xattrs_done) Xattrs x = { 0 };
+        _cleanup_free_ char *names = NULL;
+        size_t size;
+        int r;
+
+        r = get_sized(p, NULL, &names, &size);
+        if (r == -EOPNOTSUPP)
+                return 0; /* none on this file system */
+        if (r < 0)
+                return r;
+
+        for (const char *name = names; name < names + size; name += strlen(name) + 1) {
+                Xattr *larger = reallocarray(x.list, x.n + 1, sizeof(Xattr));
+                char *value;
+
+                if (!larger)
+                        return -ENOMEM;
+                x.list = larger;
+                r = get_sized(p, name, &value, &x.list[x.n].size_bytes);
+                if (r == -ENODATA)
+                        continue;
+                if (r < 0)
+                        return r;
+                x.list[x.n].value = value;
+                x.list[x.n].name = strdup(name);
+                if (!x.list[x.n++].name)
+                        return -ENOMEM;
+        }
+        if (x.n > 1)
+                qsort(x.list, x.n, sizeof(Xattr), xattr_order);
+        *ret = x;
+        x = (Xattrs){ 0 };
+        return 0;
+}
+
+static const Xattr *xattr_find(const Xattr *list, size_t n, const char *name) {
+        for (size_t i = 0; i < n; i++)
+                if (streq(list[i].name, name))
+                        return list + i;
+        return NULL;
+}
+
+static bool xattr_equal(const Xattr *a, const Xattr *b) {
+        return a && b && a->size_bytes == b->size_bytes && memcmp(a->value, b->value, a->size_bytes) == 0;
+}
+
+static bool xattrs_equal(const Xattrs *x, const ManifestEntry *e) {
+        for (size_t i = 0; i < x->n; i++)
+                if (!is_label(x->list[i].name) && !xattr_find(e->xattrs, e->n_xattrs, x->list[i].name))
+                        return false;
+        for (size_t i = 0; i < e->n_xattrs; i++)
+                if (!xattr_equal(xattr_find(x->list, x->n, e->xattrs[i].name), e->xattrs + i))
+                        return false;
+        return true;
+}
+
+/* --- all of it --- */
+
+int metadata_read(const MetadataContext *c, int fd, const struct stat *st, const char *path, ManifestEntry *e) {
+        const char *user, *group;
+        Xattrs x = { 0 };
+        int r;
+
+        r = owners_user_name(c->owners, st->st_uid, &user);
+        if (r >= 0)
+                r = owners_group_name(c->owners, st->st_gid, &group);
+        if (r < 0)
+                return where_error(c->reterr, r, c->root_fd, path, "its owner cannot be looked up:");
+        r = xattrs_read(fd_path(fd), &x);
+        if (r < 0)
+                return where_error(c->reterr, r, c->root_fd, path, "extended attributes cannot be read:");
+
+        e->mode = st->st_mode;
+        e->uid = st->st_uid;
+        e->gid = st->st_gid;
+        e->mtime = st->st_mtim;
+        e->xattrs = x.list;
+        e->n_xattrs = x.n;
+        if (S_ISREG(st->st_mode)) {
+                e->size_bytes = (uint64_t) st->st_size;
+                e->n_links = (uint64_t) st->st_nlink;
+        }
+        return free_and_strdup(&e->uname, user) < 0 || free_and_strdup(&e->gname, group) < 0 ? -ENOMEM : 0;
+}
+
+static int wanted_owner(const MetadataContext *c, const ManifestEntry *e, uid_t *ret_uid, gid_t *ret_gid) {
+        int r;
+
+        r = owners_uid(c->owners, e->uname, e->uid, ret_uid);
+        if (r >= 0)
+                r = owners_gid(c->owners, e->gname, e->gid, ret_gid);
+        return r < 0 ? where_error(c->reterr, r, c->root_fd, e->path, "its owner cannot be looked up:") : 0;
+}
+
+int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, const ManifestEntry *e, unsigned *ret) {
+        _cleanup_(xattrs_done) Xattrs x = { 0 };
+        unsigned d = 0;
+        uid_t uid;
+        gid_t gid;
+        int r;
+
+        r = wanted_owner(c, e, &uid, &gid);
+        if (r < 0)
+                return r;
+        r = xattrs_read(fd_path(fd), &x);
+        if (r < 0)
+                return where_error(c->reterr, r, c->root_fd, e->path, "extended attributes cannot be read:");
+
+        if (st->st_uid != uid || st->st_gid != gid)
+                d |= TREE_OWNER;
+        if (!S_ISLNK(e->mode) && (st->st_mode & 07777) != (e->mode & 07777))
+                d |= TREE_MODE;
+        if (!xattrs_equal(&x, e))
+                d |= TREE_XATTRS;
+        if (st->st_mtim.tv_sec != e->mtime.tv_sec || st->st_mtim.tv_nsec != e->mtime.tv_nsec)
+                d |= TREE_TIME;
+        *ret = d;
+        return 0;
+}
+
+int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e, bool with_time) {
+        const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, e->mtime };
+        _cleanup_(xattrs_done) Xattrs x = { 0 };
+        FdPath p = fd_path(fd);
+        uid_t uid;
+        gid_t gid;
+        int r;
+
+        r = wanted_owner(c, e, &uid, &gid);
+        if (r < 0)
+                return r;
+        r = xattrs_read(p, &x);
+        if (r < 0)
+                return where_error(c->reterr, r, c->root_fd, e->path, "extended attributes cannot be read:");
+
+        for (size_t i = 0; i < x.n; i++)
+                if (!is_label(x.list[i].name) && !xattr_find(e->xattrs, e->n_xattrs, x.list[i].name) &&
+                                removexattr(p.text, x.list[i].name) < 0 && errno != ENODATA)
+                        return where_error(c->reterr, -errno, c->root_fd, e->path,
+                                        "extended attribute %s cannot be removed:", x.list[i].name);
+
+        if (chown(p.text, uid, gid) < 0)
+                return where_error(c->reterr, -errno, c->root_fd, e->path, "owner cannot be set:");
+        if (!S_ISLNK(e->mode) && chmod(p.text, e->mode & 07777) < 0)
+                return where_error(c->reterr, -errno, c->root_fd, e->path, "mode cannot be set:");
+        for (size_t i = 0; i < e->n_xattrs; i++) {
+                const Xattr *a = e->xattrs + i;
+
+                /* Written though equal before: the owner and the mode just set may have changed it. */
+                if (setxattr(p.text, a->name, a->value, a->size_bytes, 0) < 0)
+                        return where_error(c->reterr, -errno, c->root_fd, e->path,
+                                        "extended attribute %s cannot be set:", a->name);
+        }
+        if (with_time && utimensat(AT_FDCWD, p.text, times, 0) < 0)
+                return where_error(c->reterr, -errno, c->root_fd, e->path, "time cannot be set:");
+        return 0;
+}

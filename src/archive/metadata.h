@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Metadata: owner, mode, mtime and xattrs (ACLs with them) of one file, as a manifest entry has them. Every fd here may
+ * be an O_PATH one, of a symlink too. Errors are the kernel's; reterr says what was tried on where_fd/path. */
+
+#include "archive/manifest.h"
+#include "archive/owner.h"
+
+typedef struct MetadataContext {
+        Owners *owners;
+        int root_fd; /* for messages: the tree that paths are below */
+        Error *reterr;
+} MetadataContext;
+
+/* Fills in all of e that a stat and the xattrs tell: not target, digest and link. */
+int metadata_read(const MetadataContext *c, int fd, const struct stat *st, const char *path, ManifestEntry *e);
+
+/* Stores TREE_OWNER, _MODE, _XATTRS and _TIME bits (archive/tree.h) in *ret. */
+int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, const ManifestEntry *e, unsigned *ret);
+
+/* Makes the file's metadata that of e. In this order: xattrs away that e has not, owner (which clears suid and
+ * capabilities), mode, xattrs (the ACL after the mode it extends), time; without with_time that one stays. */
+int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e, bool with_time);
