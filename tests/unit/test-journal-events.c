@@ -92,12 +92,30 @@ static void every_event_has_one_entry_in_the_catalog_and_reverse(void **state) {
         assert_int_equal(documents, _EVENT_MAX);
 }
 
+static void the_man_page_lists_every_event(void **state) {
+        static const char *const words[] = { "emerg", "alert", "crit", "err", "warning", "notice", "info", "debug" };
+        _cleanup_free_ char *text = NULL;
+
+        (void) state;
+
+        assert_int_equal(read_file_at(AT_FDCWD, MAN_PAGE, 1024 * 1024, &text, NULL), 0);
+        for (int i = 0; i < _EVENT_MAX; i++) {
+                _cleanup_free_ char *item = NULL;
+
+                assert_true(asprintf(&item, ".It Cm %s Pq %s\n.Li %s\n", event_name(i), words[event_priority(i)],
+                                            event_id(i)) > 0);
+                if (!strstr(text, item))
+                        fail_msg("the man page lacks: %s", item);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(ids_are_valid_random_and_unique),
                 cmocka_unit_test(names_are_those_of_the_enumeration),
                 cmocka_unit_test(only_a_stuck_rollback_is_critical),
                 cmocka_unit_test(every_event_has_one_entry_in_the_catalog_and_reverse),
+                cmocka_unit_test(the_man_page_lists_every_event),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
