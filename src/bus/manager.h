@@ -30,7 +30,8 @@
 
 typedef struct Manager Manager;
 
-/* Asked after every event in every wait: true ends the wait with -EINTR. */
+/* Asked at the begin and after every event of every wait: true ends it with -EINTR. One that stays true ends all later
+ * waits too: unset it before the waits of an orderly end. */
 typedef bool (*ManagerInterruptedFunc)(void *userdata);
 
 /* Takes a reference on event. Fails with -ENOENT or -ECONNREFUSED where no system bus runs. */

@@ -30,7 +30,8 @@ typedef struct TransientUnit {
         bool no_sigkill;           /* SendSIGKILL=no: after SIGTERM it is waited for, never killed (dpkg) */
 
         /* Sandboxed: no new privileges, the whole file system read-only but for read_write_paths, no devices, no
-         * namespaces, AF_UNIX sockets alone, UMask=0077. Not for anything that runs maintainer scripts. */
+         * namespaces, AF_UNIX sockets alone, no setuid or setgid bits (chmod(2): EPERM), UMask=0077. Not for anything
+         * that runs maintainer scripts. */
         bool sandboxed;
         char *const *read_write_paths; /* absolute; "-/path" may be missing */
         bool private_network;          /* no network at all */

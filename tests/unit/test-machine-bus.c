@@ -468,6 +468,20 @@ static void a_sandboxed_step_writes_only_where_it_may(void **state) {
         assert_ok(f, transient_await(job, 20 * USEC_PER_SEC, NULL, NULL, &f->error));
 }
 
+static void a_sandboxed_step_can_say_how_far_it_is(void **state) {
+        _cleanup_strv_ char **said = NULL;
+        _cleanup_(job_freep) Job *job = NULL;
+        Fixture *f = *state;
+        TransientUnit unit = STEP_UNIT("0", "50", "10 %", "20 %");
+
+        unit.sandboxed = unit.private_network = true;
+        unit.capabilities = STRV_MAKE(NULL);
+        unit.environment = STRV_MAKE("ASAN_OPTIONS=detect_leaks=0"); /* needs ptrace(2), where it is built in */
+        assert_ok(f, transient_start(f->manager, &unit, &job, &f->error));
+        assert_ok(f, transient_await(job, 20 * USEC_PER_SEC, add_status, &said, &f->error));
+        assert_string_equal(said[strv_length(said) - 1], "20 %");
+}
+
 static void an_unknown_capability_is_our_error(void **state) {
         _cleanup_(job_freep) Job *job = NULL;
         TransientUnit unit = SHELL_UNIT("true");
@@ -552,11 +566,12 @@ static void a_captured_command_that_hangs_is_killed(void **state) {
 
 static void what_cannot_be_run_is_not_an_exit_status(void **state) {
         _cleanup_free_ char *output = NULL;
-        TransientUnit unit = { .name = STEP, .argv = STRV_MAKE("/nonexistent") };
+        TransientUnit unit = SHELL_UNIT("true");
         Fixture *f = *state;
 
+        unit.argv = STRV_MAKE("/nonexistent");
         assert_int_equal(transient_capture(f->manager, &unit, USEC_PER_SEC, &output, NULL, &f->error), -ENOEXEC);
-        unit = SHELL_UNIT("true");
+        unit.argv = STRV_MAKE("/bin/true");
         unit.user = "no-such-user";
         assert_int_equal(transient_capture(f->manager, &unit, USEC_PER_SEC, &output, NULL, &f->error), -ENOEXEC);
 }
@@ -662,6 +677,7 @@ int main(int argc, char **argv) {
                 test(only_a_step_that_says_nothing_new_stalls),
                 test(a_step_that_somebody_stops_has_not_succeeded),
                 test(a_sandboxed_step_writes_only_where_it_may),
+                test(a_sandboxed_step_can_say_how_far_it_is),
                 test(an_unknown_capability_is_our_error),
                 test(a_step_runs_with_its_user_environment_and_journal_fields),
                 test(output_and_exit_status_are_captured),
