@@ -4,7 +4,7 @@
 /* NodeLog: follows erlang.log.N and emqx.log.N of one directory from now on: what is appended, files that begin
  * anew, and new ones. What stood there before is never reported. Does not log.
  *
- *     open: sizes remembered ──▶ wait until node_log_fd() is readable ──▶ node_log_read() ──▶ wait … */
+ *     open: sizes remembered ──▶ poll node_log_fd() ──▶ node_log_read() ──▶ poll … */
 
 #include "base/error.h"
 
@@ -35,6 +35,6 @@ typedef enum NodeLineKind {
 /* By what the line of file (as given to on_line) says, whatever the product calls itself. A line of emqx.log.N is at
  * most NODE_LINE_WARNING: clients choose parts of its text, and must not be able to end an upgrade with it.
  *
- * For the reason of a failure keep the warnings before the first fatal line, and the fatal ones after it: the line that
- * names the unknown key stands beside the one that says that it is over. */
+ * For the reason of a failure keep the warnings before the first fatal line, and the fatal ones after it: the line
+ * that names the unknown key stands beside the one that says that it is over. */
 NodeLineKind node_line_classify(const char *file, const char *line);

@@ -113,7 +113,7 @@ static void mosquittop(struct mosquitto **m) {
 
 static int errno_from_mosquitto(int code) {
         switch (code) {
-        case MOSQ_ERR_ERRNO: return errno > 0 ? -errno : -EIO;
+        case MOSQ_ERR_ERRNO: return errno > 0 ? -errno : -ECONNRESET; /* closed within a packet */
         case MOSQ_ERR_NOMEM: return -ENOMEM;
         case MOSQ_ERR_EAI: return -EHOSTUNREACH;
         case MOSQ_ERR_CONN_REFUSED: return -ECONNREFUSED;

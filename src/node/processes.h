@@ -13,6 +13,6 @@ typedef struct NodeProcess {
 } NodeProcess;
 
 /* Every process whose executable lies, or lay, below root_dir. *ret is an array for free(), NULL where *ret_n is 0. A
- * process that ends meanwhile is left out; zombies and other containers' processes are. One whose executable we may not
- * see counts if its arguments name root_dir. */
+ * process that ends meanwhile is left out, as are zombies and other containers' processes. One whose executable we may
+ * not see counts if its arguments name root_dir. */
 int node_processes(const char *root_dir, NodeProcess **ret, size_t *ret_n);

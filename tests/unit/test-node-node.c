@@ -146,17 +146,17 @@ static void the_node_has_the_name_it_would_boot_with(void **state) {
         static const struct {
                 const char *conf, *environment[4], *name;
         } rows[] = {
-                {"a = 1\n",               { NULL },                                                    "emqx@127.0.0.1"},
-                { "node.name = conf@h\n", { NULL },                                                    "conf@h"        },
-                { "node.name = conf@h\n", { "EMQX_NODE__NAME=env@h" },                                 "env@h"         },
-                { "node.name = conf@h\n", { "EMQX_NODE__NAME=" },                                      "emqx@127.0.0.1"},
-                { "node.name = conf@h\n", { "EMQX_NAME=n" },                                           "conf@h"        },
-                { "node.name = conf@h\n", { "EMQX_NAME=n", "EMQX_HOST=" },                             "conf@h"        },
-                { "node.name = conf@h\n", { "EMQX_NODE__NAME=env@h", "EMQX_NAME=n", "EMQX_HOST=h2" },  "n@h2"          },
-                { "node.name = conf@h\n", { "EMQX_NAME=n", "EMQX_HOST=h2", "EMQX_NODE_NAME=whole@h" }, "whole@h"       },
-                { "node.name = conf@h\n", { "EMQX_NODE_NAME=" },                                       "conf@h"        },
-                { "node.name = conf@h\n", { "NAME_ARG=-name arg@h", "EMQX_NODE_NAME=whole@h" },        "arg@h"         },
-                { "include name.conf\n",  { NULL },                                                    "emqx@127.0.0.1"},
+                {"a = 1\n",              { NULL },                                                   "emqx@127.0.0.1"},
+                { "node.name = c@h\n",   { NULL },                                                   "c@h"           },
+                { "node.name = c@h\n",   { "EMQX_NODE__NAME=env@h" },                                "env@h"         },
+                { "node.name = c@h\n",   { "EMQX_NODE__NAME=" },                                     "emqx@127.0.0.1"},
+                { "node.name = c@h\n",   { "EMQX_NAME=n" },                                          "c@h"           },
+                { "node.name = c@h\n",   { "EMQX_NAME=n", "EMQX_HOST=" },                            "c@h"           },
+                { "node.name = c@h\n",   { "EMQX_NODE__NAME=env@h", "EMQX_NAME=n", "EMQX_HOST=h2" }, "n@h2"          },
+                { "node.name = c@h\n",   { "EMQX_NAME=n", "EMQX_HOST=h2", "EMQX_NODE_NAME=all@h" },  "all@h"         },
+                { "node.name = c@h\n",   { "EMQX_NODE_NAME=" },                                      "c@h"           },
+                { "node.name = c@h\n",   { "NAME_ARG=-name arg@h", "EMQX_NODE_NAME=all@h" },         "arg@h"         },
+                { "include name.conf\n", { NULL },                                                   "emqx@127.0.0.1"},
         };
 
         (void) state;

@@ -87,8 +87,8 @@ static void only_a_running_node_is_running(void **state) {
                 const char *reply;
                 int expected;
         } rows[] = {
-                {"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 53\r\n\r\n"
-                  "Node emqx@127.0.0.1 is started\nemqx is running\n\n\n\n\n\n\n\n",             1},
+                {"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\r\n"
+                  "Node emqx@127.0.0.1 is started\nemqx is running",                             1},
                 { "HTTP/1.0 200 OK\r\n\r\nNode emqx@127.0.0.1 is started\nemqx is running",                       1},
                 { "HTTP/1.0 200 OK\r\n\r\nNode emqx@127.0.0.1 is starting\nemqx is not_running",                  0},
                 { "HTTP/1.0 503 Service Unavailable\r\n\r\nNode emqx@127.0.0.1 is starting\nemqx is not_running", 0},
