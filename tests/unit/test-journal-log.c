@@ -163,6 +163,26 @@ static void errno_is_kept_and_may_be_said(void **state) {
         assert_true(has(received(state), "MESSAGE=Failed: No space left on device"));
 }
 
+static void without_a_journal_the_sentence_goes_to_stderr(void **state) {
+        char line[64] = "", rest;
+        int saved, fds[2];
+
+        assert_int_equal(rename("/run/systemd/journal/socket", "/run/systemd/journal/gone"), 0);
+        assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+        saved = dup(STDERR_FILENO);
+        assert_true(saved >= 0 && dup2(fds[1], STDERR_FILENO) >= 0);
+        journal_event(&context, EVENT_NODE_READY, NULL, "Ready in %i s\033", 3);
+        assert_true(dup2(saved, STDERR_FILENO) >= 0);
+        assert_int_equal(rename("/run/systemd/journal/gone", "/run/systemd/journal/socket"), 0);
+
+        assert_true(read(fds[0], line, sizeof(line) - 1) > 0);
+        assert_string_equal(line, "Ready in 3 s\\x1b\n");
+        assert_int_equal(recv(*(int *) *state, &rest, 1, MSG_DONTWAIT), -1);
+        close(saved);
+        close(fds[0]);
+        close(fds[1]);
+}
+
 static void assert_escaped(const char *text, const char *expected) {
         _cleanup_free_ char *got = journal_escape(text);
 
@@ -192,6 +212,7 @@ int main(void) {
                 cmocka_unit_test(the_sender_may_choose_the_priority),
                 cmocka_unit_test(a_message_cannot_forge_a_field),
                 cmocka_unit_test(errno_is_kept_and_may_be_said),
+                cmocka_unit_test(without_a_journal_the_sentence_goes_to_stderr),
                 cmocka_unit_test(text_becomes_one_line_of_utf8),
         };
 
