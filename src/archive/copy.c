@@ -167,7 +167,7 @@ static ssize_t copy_piece(Copier *c, Sha256 *h, int src_fd, int dst_fd, uint64_t
 }
 
 static int copy_content(Copier *c, Sha256 *h, int src_fd, uint64_t size, int dst_fd) {
-        uint64_t offset = 0, start, end, since_tick = 0;
+        uint64_t offset = 0, start = 0, end = 0, since_tick = 0;
         int r;
 
         if (c->method == METHOD_CLONE && ioctl(dst_fd, FICLONE, src_fd) < 0) {
