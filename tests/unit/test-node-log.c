@@ -127,6 +127,13 @@ static void the_ring_closes(void **state) {
         append(f, "erlang.log.5", "end of 5\n");
         append(f, "erlang.log.1", "in 1 again\n");
         assert_said(f, "erlang.log.1|last words\nerlang.log.5|end of 5\nerlang.log.1|in 1 again\n");
+
+        /* disk_log truncates it instead. */
+        append(f, "emqx.log.5", "in 5\n");
+        assert_said(f, "emqx.log.5|in 5\n");
+        append(f, "emqx.log.5", "end of 5\n");
+        begin_anew(f, "emqx.log.1", "in 1 again\n");
+        assert_said(f, "emqx.log.5|end of 5\nemqx.log.1|in 1 again\n");
 }
 
 static void a_truncated_file_is_read_from_its_beginning(void **state) {
