@@ -2,7 +2,11 @@
 #pragma once
 
 /* Events: everything the journal can hold from us: one random MESSAGE_ID each (systemd-id128 new), never changed and
- * never used again once released; text in catalog/emqx-upgrade.catalog; emqx-upgrade.journal-fields(7) lists them. */
+ * never used again once released; text in catalog/emqx-upgrade.catalog; emqx-upgrade.journal-fields(7) lists them.
+ *
+ * The catalog's texts show fields of the entry, so the sender sets them: the context (id, from, to) always; step with
+ * STEP_…; check with CHECK_…; error with UPGRADE_REFUSED, UPGRADE_FAILED, ROLLBACK_FAILED, STEP_FAILED and
+ * STEP_UNDO_FAILED; usec with WAIT_OVER and STEP_DONE; downtime_usec with NODE_READY. */
 
 #include <syslog.h>
 
