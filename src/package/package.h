@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Package: a package file, and the package manager that installs it. One row of a table per kind. What a file is, is
+ * read from the file itself, never from its name. Does not log. */
+
+#include "base/error.h"
+#include "base/process.h"
+#include "base/sha256.h"
+#include "base/strv.h"
+
+typedef struct Package {
+        char *path;
+        char *name;    /* "emqx" */
+        char *version; /* the release: "4.4.0" */
+        char *arch;    /* in the package manager's own words: "amd64" */
+        uint64_t size_bytes;
+        uint64_t installed_bytes; /* 0: it does not say */
+} Package;
+
+Package *package_free(Package *p);
+DEFINE_CLEANUP(Package *, package_free)
+
+typedef struct Installed {
+        char *name;
+        char *version;
+        char *arch;
+        char *state;   /* for people: "install ok installed" */
+        bool complete; /* unpacked and configured */
+} Installed;
+
+typedef struct InstalledList {
+        Installed *items;
+        size_t n;
+} InstalledList;
+
+void installed_list_done(InstalledList *l);
+
+/* How a package manager is run. */
+typedef struct PackageRun {
+        ProcessLineFunc on_line; /* what it prints */
+        void *userdata;
+} PackageRun;
+
+typedef struct PackageKind {
+        const char *name;             /* "deb" */
+        const char *lock_path;        /* held by us (lock_take()) while remove, install and mend run */
+        const char *default_root_dir; /* where its packages put the program */
+
+        /* Whether this package manager looks after this host. */
+        bool (*present)(void);
+
+        /* Metadata of a package file; -EBADMSG: it is none, or damaged as far as it was read. */
+        int (*read)(const char *path, Package **ret, Error *reterr);
+
+        /* Reads all of it, to its end: -EBADMSG where something is missing or broken. */
+        int (*verify)(const char *path, Error *reterr);
+
+        /* Architecture of this host. */
+        int (*host_arch)(char **ret, Error *reterr);
+
+        /* Which of names (strv) are known to it, whatever their state. */
+        int (*query)(char *const *names, InstalledList *ret, Error *reterr);
+
+        /* 0 where no package is half installed. */
+        int (*check_state)(Error *reterr);
+
+        /* Whether p could be installed over what is there: dependencies, conflicts. Changes nothing, needs no lock. */
+        int (*check_install)(const Package *p, Error *reterr);
+
+        /* All three can be run again after an interruption anywhere. mend brings the package manager itself back to work
+         * after one. remove leaves configuration and data; a package that is not installed is 0. install keeps the
+         * configuration that is there, and goes to a lower version too. */
+        int (*mend)(const PackageRun *run, Error *reterr);
+        int (*remove)(const char *name, const PackageRun *run, Error *reterr);
+        int (*install)(const Package *p, const PackageRun *run, Error *reterr);
+} PackageKind;
+
+extern const PackageKind package_kind_deb;
+
+/* The kind that has any of names (strv) installed; NULL with -ENOENT where none has. */
+int package_kind_detect(char *const *names, const PackageKind **ret, Error *reterr);
+
+/* By name; a name from a record of ours, so it is there. */
+const PackageKind *package_kind_find(const char *name);

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Configuration: emqx-upgrade.conf(5), /etc/emqx-upgrade/emqx-upgrade.conf and emqx-upgrade.conf.d/ *.conf, in systemd's
+ * spelling. One table of keys (config.c) parses it. Does not log. */
+
+#include "base/error.h"
+#include "base/time.h"
+
+typedef struct Config {
+        /* [Upgrade] */
+        char *packages_dir;
+        bool require_old_package;
+        usec_t lock_timeout_usec;
+        usec_t stop_timeout_usec;
+        usec_t start_timeout_usec;
+        usec_t verify_timeout_usec;
+        usec_t stall_timeout_usec;
+        uint64_t attempts;
+
+        /* [Node] */
+        char *unit;
+        bool mqtt_probe;
+        uint64_t mqtt_port; /* 0: from emqx.conf */
+} Config;
+
+/* Reads the files below root ("" for the host). Files that are missing are defaults; anything else that is wrong is
+ * -EINVAL or the kernel's error, with file, line and what was expected in reterr. */
+int config_load(const char *root, Config **ret, Error *reterr);
+/* Longer than any wait of ours, so that it is always we who give up, and never systemd's time-out for us. */
+usec_t config_patience_usec(const Config *c);
+
+Config *config_free(Config *c);
+DEFINE_CLEANUP(Config *, config_free)
