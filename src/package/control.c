@@ -43,10 +43,10 @@ static int take_line(const char *line, Package *p, char **installed_size, Error 
                 const char *name;
                 char **field;
         } fields[] = {
-                {"Package",         &p->name      },
-                { "Version",        &p->version   },
-                { "Architecture",   &p->arch      },
-                { "Installed-Size", installed_size},
+                { "Package", &p->name },
+                { "Version", &p->version },
+                { "Architecture", &p->arch },
+                { "Installed-Size", installed_size },
         };
         const char *colon = strchr(line, ':');
 

@@ -35,3 +35,6 @@ static inline void remove_tmpdir(char *path) {
         (void) nftw(path, remove_tmpdir_entry, 64, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
         free(path);
 }
+
+/* For tests with a fixture: set_up() and tear_down() of the file. */
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "base/json.h"
+
+int json_add(json_object *o, const char *key, json_object *value) {
+        if (!o || !value || json_object_object_add(o, key, value) < 0) {
+                (void) json_object_put(value);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+int json_append(json_object *array, json_object *value) {
+        if (!array || !value || json_object_array_add(array, value) < 0) {
+                (void) json_object_put(value);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+int json_add_text(json_object *o, const char *key, const char *value) {
+        return value ? json_add(o, key, json_object_new_string(value)) : 0;
+}
+
+int json_add_number(json_object *o, const char *key, uint64_t value) {
+        return json_add(o, key, json_object_new_uint64(value));
+}
+
+const char *json_peek_text(json_object *o, const char *key) {
+        json_object *value;
+
+        if (!json_object_object_get_ex(o, key, &value) || !json_object_is_type(value, json_type_string))
+                return NULL;
+        return json_object_get_string(value);
+}
+
+int json_get_text(json_object *o, const char *key, char **ret) {
+        json_object *value;
+
+        if (!json_object_object_get_ex(o, key, &value))
+                return 0;
+        if (!json_object_is_type(value, json_type_string))
+                return -EBADMSG;
+        return free_and_strdup(ret, json_object_get_string(value));
+}
+
+int json_get_number(json_object *o, const char *key, uint64_t *ret) {
+        json_object *value;
+
+        if (!json_object_object_get_ex(o, key, &value) || !json_object_is_type(value, json_type_int) ||
+                        json_object_get_int64(value) < 0)
+                return -EBADMSG;
+        *ret = json_object_get_uint64(value);
+        return 0;
+}
+
+int json_parse(const char *text, size_t size_bytes, json_object **ret) {
+        json_tokener *tokener;
+        json_object *o;
+        size_t end;
+
+        if (size_bytes > INT32_MAX)
+                return -EBADMSG;
+        tokener = json_tokener_new();
+        if (!tokener)
+                return -ENOMEM;
+        json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
+        o = json_tokener_parse_ex(tokener, text, (int) size_bytes);
+        end = json_tokener_get_parse_end(tokener);
+        (void) json_tokener_free(tokener);
+        if (!o || strspn(text + end, " \n") != size_bytes - end) {
+                (void) json_object_put(o);
+                return -EBADMSG;
+        }
+        *ret = o;
+        return 0;
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* emqx-upgrade-helper: what our units run, and no user calls. One verb each. */
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "base/fileio.h"
+#include "base/lock.h"
+#include "base/process.h"
+#include "base/version.h"
+#include "bus/job.h"
+#include "steps/backup.h"
+#include "steps/hold.h"
+#include "txn/engine.h"
+#include "txn/status.h"
+
+#define BUS_WAIT_USEC (30 * USEC_PER_SEC)
+
+/* What conducting takes; freed in the reverse order of its making. */
+typedef struct Conductor {
+        Config *config;
+        int lock_fd;
+        int state_fd;
+        sd_event *event;
+        sd_event_source *signal_source;
+        Manager *manager;
+        Txn *txn;
+        Engine engine;
+} Conductor;
+
+static void conductor_done(Conductor *c) {
+        c->txn = txn_free(c->txn);
+        c->manager = manager_free(c->manager);
+        c->signal_source = sd_event_source_disable_unref(c->signal_source);
+        c->event = sd_event_unref(c->event);
+        c->state_fd = safe_close(c->state_fd);
+        c->lock_fd = safe_close(c->lock_fd);
+        c->config = config_free(c->config);
+}
+
+/* For everything that is refused before there is a transaction that could say so. */
+static ExitStatus refuse(const char *to, Event event, const Error *error, int r) {
+        journal_event(&(JournalContext){ .to = to }, event,
+                        &(JournalFields){ .result = "refused", .error = error_text(error, r), .error_number = r },
+                        "Refused, and nothing was touched: %s%s%s", error_text(error, r), error->advice ? ". " : "",
+                        error->advice ?: "");
+        (void) sd_notifyf(0, "STATUS=Refused: %s", error_text(error, r));
+        return EXIT_REFUSED;
+}
+
+static int on_sigterm(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata) {
+        Conductor *c = userdata;
+
+        (void) source;
+        (void) info;
+        c->engine.stop_requested = true;
+        c->engine.stop_considered = false;
+        (void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, config_patience_usec(c->config));
+        return 0;
+}
+
+static int take_lock(Conductor *c, Error *reterr) {
+        char name[32];
+        pid_t holder = 0;
+        int r;
+
+        r = lock_take(LOCK_PATH, &c->lock_fd, &holder);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot lock %s: %m", LOCK_PATH);
+        if (r == 0)
+                return error_set(reterr, -EBUSY, "Wait for its end: emqx-upgrade status",
+                                "Another upgrade is running: process %i (%s)", holder, process_name(name, holder));
+        return 0;
+}
+
+/* Configuration, lock, state directory, event loop, bus: in the order in which they can refuse. */
+static int conductor_init(Conductor *c, Event *ret_event, Error *reterr) {
+        sigset_t term;
+        int r;
+
+        *ret_event = EVENT_CONFIGURATION_ERROR;
+        r = config_load("", &c->config, reterr);
+        if (r < 0)
+                return r;
+
+        *ret_event = EVENT_UPGRADE_REFUSED;
+        r = mkdir_parents(STATE_DIR, 0700);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot make %s: %m", STATE_DIR);
+        c->state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (c->state_fd < 0)
+                return error_set(reterr, -errno, NULL, "Cannot open %s: %m", STATE_DIR);
+        r = take_lock(c, reterr);
+        if (r < 0)
+                return r;
+
+        (void) sigemptyset(&term);
+        (void) sigaddset(&term, SIGTERM);
+        if (sigprocmask(SIG_BLOCK, &term, NULL) < 0)
+                return -errno;
+        r = sd_event_new(&c->event);
+        if (r >= 0)
+                r = sd_event_add_signal(c->event, &c->signal_source, SIGTERM, on_sigterm, c);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot set up an event loop: %m");
+        return manager_new(c->event, &c->manager, reterr);
+}
+
+static ExitStatus conduct(Conductor *c, bool resumed) {
+        Plan *p = c->txn->plan;
+        char from[64] = "";
+
+        c->engine.txn = c->txn;
+        c->engine.context = (Context){
+                .config = c->config,
+                .plan = p,
+                .journal = { .upgrade_id = p->id, .from = p->from, .to = p->to },
+                .event = c->event,
+                .manager = c->manager,
+        };
+        if (p->from)
+                (void) snprintf(from, sizeof(from), " from %s", p->from);
+        journal_event(&c->engine.context.journal, resumed ? EVENT_UPGRADE_RESUMED : EVENT_UPGRADE_STARTED, NULL,
+                        resumed ? "Going on with the upgrade%s to %s (%s)" : "Upgrading EMQX%s to %s (%s)", from,
+                        p->to, p->id);
+        return engine_run(&c->engine);
+}
+
+static int other_is_open(const Txn *t, Error *reterr) {
+        return error_set(reterr, -EBUSY, NULL,
+                        "Another upgrade is not over: %s is open, to be gone on with by: systemctl start %s",
+                        t->plan->id, t->unit);
+}
+
+/* The transaction that is open goes on, but only under the name that it was begun with. */
+static ExitStatus go_on(Conductor *c, const char *unit) {
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        Txn *t = c->txn;
+
+        if (!streq(t->unit, unit)) {
+                int r = other_is_open(t, &error);
+
+                return refuse(t->plan->to, EVENT_UPGRADE_REFUSED, &error, r);
+        }
+        if (t->direction == TXN_STUCK) {
+                (void) error_set(&error, -EBUSY, NULL,
+                                "The upgrade %s failed, and so did its way back, at '%s': %s. To try the way back again: "
+                                "systemctl start emqx-upgrade-rollback@%s.service",
+                                t->plan->id, t->back_cause_step, t->back_cause, t->plan->id);
+                (void) refuse(t->plan->to, EVENT_UPGRADE_REFUSED, &error, -EBUSY);
+                return EXIT_STUCK;
+        }
+        return conduct(c, true);
+}
+
+static ExitStatus verb_conduct(const char *to) {
+        _cleanup_(conductor_done) Conductor c = { .lock_fd = -1, .state_fd = -1 };
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        _cleanup_strv_ char **names = NULL;
+        _cleanup_free_ char *unit = NULL;
+        Plan *plan = NULL;
+        Version version;
+        Event event = EVENT_UPGRADE_REFUSED;
+        int r;
+
+        if (version_parse(to, &version) < 0) {
+                (void) error_set(&error, -EINVAL, "Name a release, as in emqx-upgrade@4.4.0.service.",
+                                "'%.64s%s' is not a version", to, strlen(to) > 64 ? "…" : "");
+                return refuse(NULL, event, &error, -EINVAL);
+        }
+
+        r = conductor_init(&c, &event, &error);
+        if (r >= 0)
+                r = txn_load(c.state_fd, &c.txn, &error);
+        if (r < 0)
+                return refuse(to, event, &error, r);
+        if (asprintf(&unit, "emqx-upgrade@%s.service", to) < 0)
+                return EXIT_INTERRUPTED;
+        if (r > 0)
+                return go_on(&c, unit);
+
+        names = engine_step_names();
+        r = names ? plan_new(to, &plan) : -ENOMEM;
+        if (r >= 0)
+                r = txn_create(c.state_fd, plan, unit, names, &c.txn);
+        if (r < 0) {
+                (void) error_set(&error, r, "Make room in it, or make it writable.", "Cannot write the record %s: %m",
+                                STATE_DIR "/transaction");
+                return refuse(to, EVENT_UPGRADE_REFUSED, &error, r);
+        }
+        return conduct(&c, false);
+}
+
+/* An upgrade that was done is taken back; one whose way back failed gets another try. */
+static ExitStatus verb_rollback(const char *id) {
+        _cleanup_(conductor_done) Conductor c = { .lock_fd = -1, .state_fd = -1 };
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        _cleanup_free_ char *unit = NULL;
+        Event event = EVENT_UPGRADE_REFUSED;
+        bool open;
+        int r;
+
+        if (asprintf(&unit, "emqx-upgrade-rollback@%s.service", id) < 0)
+                return EXIT_INTERRUPTED;
+        r = conductor_init(&c, &event, &error);
+        if (r >= 0)
+                r = txn_load(c.state_fd, &c.txn, &error);
+        if (r < 0)
+                return refuse(NULL, event, &error, r);
+
+        open = r > 0;
+        if (open && streq(c.txn->unit, unit) && c.txn->direction != TXN_STUCK)
+                return conduct(&c, true);
+        if (open && (c.txn->direction != TXN_STUCK || !(streq(id, "last") || streq(id, c.txn->plan->id)))) {
+                r = other_is_open(c.txn, &error);
+                return refuse(NULL, event, &error, r);
+        }
+        if (open) { /* stuck */
+                r = free_and_strdup(&c.txn->unit, unit);
+                if (r >= 0)
+                        r = txn_turn_back(c.txn, NULL, "", NULL);
+        } else {
+                r = txn_load_history(c.state_fd, id, &c.txn, &error);
+                if (r == -ENOENT)
+                        (void) error_set(&error, r, "See: emqx-upgrade history",
+                                        "There is no upgrade '%.64s' in the history", id);
+                if (r >= 0)
+                        r = backup_usable(c.txn->plan, &error);
+                if (r >= 0)
+                        r = txn_reopen(c.txn, unit, "Asked for by the operator");
+                if (r == -EINVAL)
+                        (void) error_set(&error, r, "Only an upgrade that was done can be taken back.",
+                                        "The upgrade %s ended as '%s'", c.txn->plan->id,
+                                        txn_result_name(c.txn->result));
+        }
+        if (r < 0)
+                return refuse(NULL, event, &error, r);
+        return conduct(&c, false);
+}
+
+/* At boot, before emqx.service may start. File work only: whoever waits here for the broker waits for ever. The main
+ * unit, which is only queued, does the rest. */
+static ExitStatus verb_resume(void) {
+        _cleanup_(txn_freep) Txn *t = NULL;
+        _cleanup_(manager_freep) Manager *manager = NULL;
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        _cleanup_close_ int state_fd = -1;
+        sd_event *event = NULL;
+        Context c = { .step = NULL };
+        Job *job = NULL;
+        int r;
+
+        state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (state_fd < 0)
+                return errno == ENOENT ? EXIT_DONE : EXIT_INTERRUPTED;
+        r = txn_load(state_fd, &t, &error);
+        if (r == 0)
+                return EXIT_DONE;
+        if (r < 0) { /* nobody knows what state the node is in: it stays down until a person has looked */
+                _cleanup_(plan_freep) Plan *unknown = NULL;
+
+                if (plan_new("?", &unknown) >= 0 && free_and_strdup(&unknown->unit, "emqx.service") >= 0) {
+                        c.plan = unknown;
+                        (void) hold_set(&c, NULL);
+                }
+                return refuse(NULL, EVENT_UPGRADE_REFUSED, &error, r);
+        }
+
+        c.plan = t->plan;
+        c.journal = (JournalContext){ .upgrade_id = t->plan->id, .from = t->plan->from, .to = t->plan->to };
+        if (txn_needs_hold(t)) {
+                r = hold_set(&c, &error);
+                if (r < 0)
+                        return refuse(t->plan->to, EVENT_UPGRADE_REFUSED, &error, r);
+        }
+        status_write(t, NULL, "Interrupted");
+        if (t->direction == TXN_STUCK)
+                return EXIT_DONE;
+
+        r = sd_event_new(&event);
+        if (r >= 0)
+                r = manager_new(event, &manager, &error);
+        if (r >= 0)
+                r = job_queue(manager, JOB_START, t->unit, "replace", &job, &error);
+        (void) job_free(job);
+        (void) sd_event_unref(event);
+        if (r < 0)
+                return refuse(t->plan->to, EVENT_UPGRADE_REFUSED, &error, r);
+        journal_event(&c.journal, EVENT_UPGRADE_RESUMED, NULL, "An upgrade to %s was interrupted; %s goes on with it",
+                        t->plan->to, t->unit);
+        return EXIT_DONE;
+}
+
+/* Package steps let dpkg finish whatever it does; the others are ended by a signal as usual. */
+static ExitStatus verb_step(const char *name, bool undo) {
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        _cleanup_(config_freep) Config *config = NULL;
+        _cleanup_(txn_freep) Txn *t = NULL;
+        _cleanup_close_ int state_fd = -1;
+        const Step *step = step_find(name);
+        Context c = { .manager = NULL };
+        int r;
+
+        r = config_load("", &config, &error);
+        if (r >= 0) {
+                state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                r = state_fd < 0 ? -errno : txn_load(state_fd, &t, &error);
+        }
+        if (r <= 0) {
+                (void) sd_notifyf(0, "STATUS=%s", r < 0 ? error_text(&error, r) : "No upgrade is open");
+                return EXIT_INTERRUPTED;
+        }
+        if (step && step->place == IN_PACKAGES)
+                (void) signal(SIGTERM, SIG_IGN);
+
+        c.config = config;
+        c.plan = t->plan;
+        c.journal = (JournalContext){ .upgrade_id = t->plan->id,
+                .from = t->plan->from,
+                .to = t->plan->to,
+                .conductor_pid = lock_holder(LOCK_PATH) };
+        return engine_run_step(&c, name, undo);
+}
+
+static ExitStatus usage(void) {
+        (void) fprintf(stderr, "This is what the units of emqx-upgrade run. Use emqx-upgrade(1) and systemctl(1).\n");
+        return EXIT_USAGE;
+}
+
+int main(int argc, char *argv[]) {
+        umask(0077);
+
+        if (argc == 3 && streq(argv[1], "conduct"))
+                return verb_conduct(argv[2]);
+        if (argc == 3 && streq(argv[1], "rollback"))
+                return verb_rollback(argv[2]);
+        if (argc == 2 && streq(argv[1], "resume"))
+                return verb_resume();
+        if (argc == 3 && streq(argv[1], "step"))
+                return verb_step(argv[2], false);
+        if (argc == 4 && streq(argv[1], "step") && streq(argv[3], "--undo"))
+                return verb_step(argv[2], true);
+        return usage();
+}

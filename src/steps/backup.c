@@ -1,0 +1,267 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "steps/backup.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/fileio.h"
+
+#define MANIFEST_SUFFIX ".manifest"
+
+/* Runs of the same kind of undo may leave files that no manifest knows: FIFOs of run_erl, which are no content. */
+static const TreeRules exact_rules = { .exact = true };
+
+void backup_tree_done(BackupTree *t) {
+        t->live_fd = safe_close(t->live_fd);
+        t->copy_fd = safe_close(t->copy_fd);
+        t->manifest = manifest_free(t->manifest);
+}
+
+int backup_open(const Plan *p, int *ret_fd, Error *reterr) {
+        _cleanup_free_ char *path = backup_path(p, NULL);
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        r = mkdir_parents(path, 0700);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot make the directory %s: %m", path);
+        *ret_fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return *ret_fd < 0 ? error_set(reterr, -errno, NULL, "Cannot open the directory %s: %m", path) : 0;
+}
+
+/* mkdir, where it may be there already, and open. */
+static int make_directory_at(int dir_fd, const char *name) {
+        int fd;
+
+        if (mkdirat(dir_fd, name, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
+
+int backup_side_open(const Plan *p, int backup_fd, const char *kind, const char *name, int *ret_fd, Error *reterr) {
+        _cleanup_close_ int kind_fd = -1;
+        int fd;
+
+        kind_fd = make_directory_at(backup_fd, kind);
+        fd = kind_fd < 0 ? kind_fd : make_directory_at(kind_fd, name);
+        if (fd < 0)
+                return error_set(reterr, fd, NULL, "Cannot make the directory %s/%s in the backup %s: %m", kind, name,
+                                p->id);
+        *ret_fd = fd;
+        return 0;
+}
+
+int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Error *reterr) {
+        _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+        _cleanup_free_ char *name = NULL;
+        int r;
+
+        t.tree = &p->trees[i];
+        t.live_fd = open(t.tree->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (t.live_fd < 0)
+                return error_set(reterr, -errno, NULL, "Cannot open the directory %s (%s): %m", t.tree->path,
+                                t.tree->why);
+        r = backup_side_open(p, backup_fd, "tree", t.tree->name, &t.copy_fd, reterr);
+        if (r < 0)
+                return r;
+
+        if (asprintf(&name, "%s" MANIFEST_SUFFIX, t.tree->name) < 0)
+                return -ENOMEM;
+        r = manifest_load_at(backup_fd, name, &t.manifest, reterr);
+        if (r < 0 && r != -ENOENT)
+                return r;
+        if (r == -ENOENT && reterr)
+                error_done(reterr);
+
+        *ret = t;
+        t = BACKUP_TREE_NULL;
+        return r >= 0;
+}
+
+int backup_complete(const Plan *p) {
+        for (size_t i = 0; i < p->n_trees; i++) {
+                _cleanup_free_ char *path = NULL;
+
+                if (asprintf(&path, STATE_DIR "/backups/%s/%s" MANIFEST_SUFFIX, p->id, p->trees[i].name) < 0)
+                        return -ENOMEM;
+                if (access(path, F_OK) < 0)
+                        return errno == ENOENT ? 0 : -errno;
+        }
+        return p->n_trees > 0;
+}
+
+char *backup_package_path(const Plan *p, const char *path) {
+        _cleanup_free_ char *suffix = NULL;
+
+        if (asprintf(&suffix, "/packages/%s", strrchr(path, '/') + 1) < 0)
+                return NULL;
+        return backup_path(p, suffix);
+}
+
+int backup_usable(const Plan *p, Error *reterr) {
+        _cleanup_free_ char *package = NULL;
+        int r;
+
+        r = backup_complete(p);
+        if (r == 0)
+                return error_set(reterr, -ENOENT, "Without it there is no way back.",
+                                "The backup %s is gone or incomplete", p->id);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", p->id);
+        if (!p->old_path)
+                return error_set(reterr, -ENOENT, NULL,
+                                "The upgrade %s was made without the package of the old version", p->id);
+        package = backup_package_path(p, p->old_path);
+        if (!package)
+                return -ENOMEM;
+        return access(package, R_OK) < 0 ? error_set(reterr, -errno, NULL, "Cannot read %s: %m", package) : 0;
+}
+
+static int report_percent(uint64_t bytes_done, uint64_t bytes_total, const char *path, void *userdata) {
+        BackupProgress *p = userdata;
+        unsigned percent = bytes_total > 0 ? (unsigned) (MIN(bytes_done, bytes_total) * 100 / bytes_total) : 100;
+
+        (void) path;
+        if (percent != p->percent) {
+                p->percent = percent;
+                step_report(p->c, "%s: %u %% (%" PRIu64 " of %" PRIu64 " MiB)", p->what, percent, bytes_done >> 20,
+                                bytes_total >> 20);
+        }
+        return 0;
+}
+
+TreeProgress backup_progress(BackupProgress *p, uint64_t bytes_total) {
+        p->percent = UINT32_MAX;
+        return (TreeProgress){ report_percent, p, bytes_total };
+}
+
+/* --- the step --- */
+
+static int remove_manifests(const Plan *p, int backup_fd) {
+        for (size_t i = 0; i < p->n_trees; i++) {
+                _cleanup_free_ char *name = NULL;
+                int r;
+
+                if (asprintf(&name, "%s" MANIFEST_SUFFIX, p->trees[i].name) < 0)
+                        return -ENOMEM;
+                r = remove_file_at(backup_fd, name);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int back_up_tree(Context *c, int backup_fd, size_t i, Error *reterr) {
+        _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+        _cleanup_free_ char *name = NULL;
+        BackupProgress progress = { .c = c, .what = "Backing up" };
+        TreeProgress tree_progress;
+        TreeSize size;
+        int r;
+
+        r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
+        if (r < 0)
+                return r;
+        r = tree_measure(t.live_fd, &size, reterr);
+        if (r < 0)
+                return r;
+        tree_progress = backup_progress(&progress, size.apparent_bytes);
+        r = tree_backup(t.live_fd, t.copy_fd, &tree_progress, &t.manifest, reterr);
+        if (r < 0)
+                return r;
+        if (asprintf(&name, "%s" MANIFEST_SUFFIX, t.tree->name) < 0)
+                return -ENOMEM;
+        r = manifest_write_at(t.manifest, backup_fd, name, reterr);
+        if (r < 0)
+                return r;
+        step_report(c, "%s is backed up: %zu entries, %" PRIu64 " MiB", t.tree->path, manifest_n_entries(t.manifest),
+                        manifest_n_bytes(t.manifest) >> 20);
+        return 0;
+}
+
+int back_up_trees(Context *c, Error *reterr) {
+        _cleanup_close_ int backup_fd = -1;
+        int r;
+
+        r = backup_open(c->plan, &backup_fd, reterr);
+        if (r < 0)
+                return r;
+        /* A manifest of an attempt that was interrupted vouches for a copy that is about to be emptied. */
+        r = remove_manifests(c->plan, backup_fd);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot remove an old manifest from the backup %s: %m", c->plan->id);
+        for (size_t i = 0; i < c->plan->n_trees; i++) {
+                r = back_up_tree(c, backup_fd, i, reterr);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+int backup_holds(Context *c, Error *reterr) {
+        _cleanup_close_ int backup_fd = -1;
+        int r;
+
+        r = backup_complete(c->plan);
+        if (r <= 0)
+                return r;
+        r = backup_open(c->plan, &backup_fd, reterr);
+        for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++) {
+                _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+
+                r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
+                if (r <= 0)
+                        return r;
+                r = tree_compare(t.manifest, t.copy_fd, &exact_rules, NULL, NULL, reterr);
+                if (r > 0)
+                        return 0;
+        }
+        return r < 0 ? r : 1;
+}
+
+/* --- its undoing --- */
+
+static int restore_tree(Context *c, int backup_fd, size_t i, Error *reterr) {
+        _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+        BackupProgress progress = { .c = c, .what = "Restoring" };
+        TreeProgress tree_progress;
+        TreeCounts counts;
+        int r;
+
+        r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
+        if (r < 0)
+                return r;
+        assert(t.manifest); /* complete, as restore_backup() has asked */
+
+        tree_progress = backup_progress(&progress, manifest_n_bytes(t.manifest));
+        r = tree_restore(t.manifest, t.copy_fd, t.live_fd, &exact_rules, &tree_progress, &counts, reterr);
+        if (r < 0)
+                return r;
+        r = tree_compare(t.manifest, t.live_fd, &exact_rules, NULL, NULL, reterr);
+        if (r > 0)
+                r = error_set(reterr, -EIO, NULL, "%s was restored, but is not as its manifest says", t.tree->path);
+        if (r < 0)
+                return r;
+        step_report(c, "%s is restored: %" PRIu64 " written, %" PRIu64 " put right, %" PRIu64 " removed", t.tree->path,
+                        counts.n_written, counts.n_fixed, counts.n_removed);
+        return 0;
+}
+
+int restore_backup(Context *c, Error *reterr) {
+        _cleanup_close_ int backup_fd = -1;
+        int r;
+
+        r = backup_complete(c->plan);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", c->plan->id);
+        if (r == 0)
+                return 0; /* interrupted while it was made: nothing that it would bring back has been touched */
+
+        r = backup_open(c->plan, &backup_fd, reterr);
+        for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++)
+                r = restore_tree(c, backup_fd, i, reterr);
+        return r;
+}

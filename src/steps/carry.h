@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Carry-over: which of the old version's files go into the new one. One table (carry.c), with the reason beside each;
+ * what it does not name is carried. */
+
+#include "archive/tree.h"
+#include "steps/plan.h"
+
+typedef struct CarryRule {
+        const char *tree;    /* PlanTree name; NULL: every one */
+        const char *pattern; /* fnmatch(3) of the path in it, FNM_PATHNAME */
+        bool new_only;       /* only for what the old version did not have */
+        TreeVerdict verdict;
+        bool keep_aside; /* copied into the backup before it is dropped: it is not there yet */
+        bool tell;       /* its drop is named in the journal */
+        const char *reason;
+} CarryRule;
+
+/* The first rule that fits, NULL: carried. old: the path is in the manifest. */
+const CarryRule *carry_rule(const char *tree, const char *path, bool old);

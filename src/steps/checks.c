@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "steps/checks.h"
+
+#include <stdarg.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "archive/tree.h"
+#include "base/strv.h"
+#include "base/version.h"
+#include "bus/unit.h"
+#include "node/node.h"
+#include "node/processes.h"
+#include "node/status.h"
+#include "package/store.h"
+#include "steps/control.h"
+
+#include <fcntl.h>
+
+#define COMMAND_TIMEOUT_USEC (60 * USEC_PER_SEC)
+#define SPARE_BYTES (16ULL << 20) /* for records, logs and what a file system needs for itself */
+
+/* What the checks hand on to each other, beside the plan. */
+typedef struct Checking {
+        Context *c;
+        const PackageKind *kind;
+        Package *target;
+        Package *old;
+        char *text; /* of the check that runs: what it found */
+} Checking;
+
+static void checking_done(Checking *k) {
+        k->target = package_free(k->target);
+        k->old = package_free(k->old);
+        k->text = mfree(k->text);
+}
+
+static void found(Checking *k, const char *format, ...) _printf_(2, 3);
+
+static void found(Checking *k, const char *format, ...) {
+        va_list ap;
+
+        free(k->text);
+        va_start(ap, format);
+        if (vasprintf(&k->text, format, ap) < 0)
+                k->text = NULL;
+        va_end(ap);
+}
+
+/* --- what is installed --- */
+
+static int check_installation(Checking *k, Error *reterr) {
+        static char *const editions[] = { (char *) "emqx", (char *) "emqx-ee", (char *) "emqx-edge", NULL };
+        _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
+        Plan *p = k->c->plan;
+        int r;
+
+        r = package_kind_detect(editions, &k->kind, reterr);
+        if (r >= 0)
+                r = k->kind->query(editions, &list, reterr);
+        if (r < 0)
+                return r;
+        if (list.n > 1)
+                return error_set(reterr, -ENOTUNIQ,
+                                "Remove the one that is not in use (never purge it: they share their directories).",
+                                "Two editions of EMQX are installed: %s %s and %s %s", list.items[0].name,
+                                list.items[0].version, list.items[1].name, list.items[1].version);
+        if (!list.items[0].complete)
+                return error_set(reterr, -EUCLEAN,
+                                "Bring the package manager's state in order first: dpkg --configure -a",
+                                "%s %s is not wholly installed: its state is '%s'", list.items[0].name,
+                                list.items[0].version, list.items[0].state);
+
+        if (free_and_strdup(&p->kind, k->kind->name) < 0 || free_and_strdup(&p->package, list.items[0].name) < 0 ||
+                        free_and_strdup(&p->from, list.items[0].version) < 0 ||
+                        free_and_strdup(&p->arch, list.items[0].arch) < 0 ||
+                        free_and_strdup(&p->root_dir, k->kind->default_root_dir) < 0 ||
+                        free_and_strdup(&p->unit, k->c->config->unit) < 0)
+                return -ENOMEM;
+        k->c->journal.from = p->from;
+        found(k, "%s %s (%s, %s)", p->package, p->from, p->kind, p->arch);
+        return 1;
+}
+
+/* The rolling upgrade that EMQX supports. */
+static int check_version(Checking *k, Error *reterr) {
+        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
+        const Plan *p = k->c->plan;
+        Version from, to;
+        int r;
+
+        if (version_parse(p->to, &to) < 0)
+                return error_set(reterr, -EINVAL, "Name a release, such as 4.4.0.", "'%s' is not a version", p->to);
+        if (version_parse(p->from, &from) < 0)
+                return error_set(reterr, -EINVAL, NULL,
+                                "The installed package calls itself version '%s', which is no release", p->from);
+
+        if (version_compare(&from, &to) == 0) {
+                r = unit_state_get(k->c->manager, p->unit, &state, reterr);
+                if (r < 0)
+                        return r;
+                return streq(state.active_state, "active")
+                                ? -EALREADY
+                                : error_set(reterr, -ECANCELED, "Look for the reason with: systemctl status emqx",
+                                                  "EMQX %s is installed already, but %s is %s", p->to, p->unit,
+                                                  state.active_state);
+        }
+        if (version_compare(&to, &from) < 0)
+                return error_set(reterr, -EINVAL, "To take an upgrade back: emqx-upgrade rollback",
+                                "%s is lower than %s, the installed version", p->to, p->from);
+        if (from.major != 4 || from.minor != 3 || to.major != 4 || to.minor != 4)
+                return error_set(reterr, -EINVAL,
+                                "Go to the newest 4.3 first; for other releases see EMQX's own documentation.",
+                                "%s to %s is no rolling upgrade: only 4.3 to 4.4 is", p->from, p->to);
+        found(k, "%s to %s is a rolling upgrade", p->from, p->to);
+        return 1;
+}
+
+static int check_package_manager(Checking *k, Error *reterr) {
+        int r = k->kind->check_state(reterr);
+
+        found(k, "no package is half installed");
+        return r < 0 ? r : 1;
+}
+
+/* --- the node --- */
+
+static int check_directory(const char *path, const char *root_dir, const char *what, Error *reterr) {
+        size_t n = strlen(root_dir);
+        struct stat st;
+
+        if (strncmp(path, root_dir, n) == 0 && (path[n] == '/' || path[n] == 0))
+                return error_set(reterr, -EINVAL, "Move it, and say where it is in emqx.conf.",
+                                "The %s directory %s is part of the program, which is about to be removed", what,
+                                path);
+        if (lstat(path, &st) < 0)
+                return error_set(reterr, -errno, NULL, "The %s directory %s: %m", what, path);
+        if (S_ISLNK(st.st_mode))
+                return error_set(reterr, -ELOOP, "Mount the directory there instead (mount --bind), or move it back.",
+                                "The %s directory %s is a symbolic link, which the package manager may replace", what,
+                                path);
+        if (!S_ISDIR(st.st_mode))
+                return error_set(reterr, -ENOTDIR, NULL, "%s is no directory, but should be the %s directory", path,
+                                what);
+        return 0;
+}
+
+static int plan_trees(Plan *p, const Node *n) {
+        size_t length = strlen(n->data_dir);
+        int r;
+
+        r = plan_add_tree(p, "etc", n->etc_dir, "RUNNER_ETC_DIR in emqx_vars");
+        if (r >= 0)
+                r = plan_add_tree(p, "data", n->data_dir, "RUNNER_DATA_DIR in emqx_vars");
+        if (r < 0 || !n->extra_data_dir)
+                return r;
+        /* One that lies in the other is carried with it. */
+        if (strncmp(n->extra_data_dir, n->data_dir, length) == 0 && n->extra_data_dir[length] == '/')
+                return 0;
+        return plan_add_tree(p, "node-data", n->extra_data_dir, n->extra_data_dir_source);
+}
+
+static int check_node(Checking *k, Error *reterr) {
+        _cleanup_strv_ char **environment = NULL;
+        _cleanup_(node_freep) Node *n = NULL;
+        Plan *p = k->c->plan;
+        int r;
+
+        r = unit_environment(k->c->manager, p->unit, &environment, reterr);
+        if (r >= 0)
+                r = node_read(p->root_dir, environment, &n, reterr);
+        if (r >= 0)
+                r = check_directory(n->etc_dir, n->root_dir, "configuration", reterr);
+        if (r >= 0)
+                r = check_directory(n->data_dir, n->root_dir, "data", reterr);
+        if (r >= 0 && n->extra_data_dir)
+                r = check_directory(n->extra_data_dir, n->root_dir, "data", reterr);
+        if (r < 0)
+                return r;
+
+        if (!streq_ptr(n->rel_version, p->from))
+                return error_set(reterr, -EINVAL,
+                                "It was upgraded hot, or another way around the package manager: install the package of that version first.",
+                                "The program on disk is %s, but the package is %s", n->rel_version ?: "unknown",
+                                p->from);
+
+        if (plan_trees(p, n) < 0 || free_and_strdup(&p->etc_dir, n->etc_dir) < 0 ||
+                        free_and_strdup(&p->data_dir, n->data_dir) < 0 ||
+                        free_and_strdup(&p->log_dir, n->log_dir) < 0 || free_and_strdup(&p->user, n->user) < 0 ||
+                        free_and_strdup(&p->node_name, n->node_name) < 0 ||
+                        free_and_strdup(&p->mqtt_host, n->mqtt_host) < 0 ||
+                        free_and_strdup(&p->management_host, n->management_host) < 0)
+                return -ENOMEM;
+        p->mqtt_port = k->c->config->mqtt_port ?: n->mqtt_port;
+        if (p->mqtt_port > 0 && !p->mqtt_host && free_and_strdup(&p->mqtt_host, "127.0.0.1") < 0)
+                return -ENOMEM;
+        p->management_port = n->management_port;
+        found(k, "%s, configuration in %s, data in %s%s%s", p->node_name, p->etc_dir, p->data_dir,
+                        n->extra_data_dir ? " and " : "", n->extra_data_dir ?: "");
+        return 1;
+}
+
+static int check_unit(Checking *k, Error *reterr) {
+        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
+        _cleanup_free_ NodeProcess *processes = NULL;
+        _cleanup_free_ pid_t *in_unit = NULL;
+        size_t n, n_in_unit;
+        Plan *p = k->c->plan;
+        bool guarded = false;
+        int r;
+
+        r = unit_state_get(k->c->manager, p->unit, &state, reterr);
+        if (r >= 0)
+                r = node_processes(p->root_dir, &processes, &n);
+        if (r >= 0)
+                r = unit_processes(k->c->manager, p->unit, &in_unit, &n_in_unit, reterr);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot look for processes of the node: %m");
+
+        if (streq(state.load_state, "masked"))
+                return error_set(reterr, -ERFKILL,
+                                "Its package cannot be installed then. Allow it first: systemctl unmask emqx",
+                                "%s is masked", p->unit);
+        if (!unit_state_loaded(&state))
+                return error_set(reterr, -ENOENT, NULL, "systemd has no unit %s (%s)", p->unit, state.load_state);
+        if (!streq(state.active_state, "active"))
+                return n > 0 ? error_set(reterr, -ENOENT,
+                                               "Stop it (emqx stop) and start it through systemd (systemctl start emqx), then try again.",
+                                               "The node runs outside of its unit: process %i, while %s is %s",
+                                               processes[0].pid, p->unit, state.active_state)
+                             : error_set(reterr, -ENOENT,
+                                               "Only a node that runs can be compared with what it is afterwards: systemctl start emqx",
+                                               "The node is not running: %s is %s", p->unit, state.active_state);
+
+        for (size_t i = 0; i < n; i++) {
+                bool inside = false;
+
+                for (size_t j = 0; j < n_in_unit; j++)
+                        inside = inside || in_unit[j] == processes[i].pid;
+                if (processes[i].vm && !inside)
+                        return error_set(reterr, -ENOENT, "Stop it with `emqx stop`, then try again.",
+                                        "The node, or another one, runs outside of its unit: process %i",
+                                        processes[i].pid);
+        }
+        STRV_FOREACH (path, state.drop_in_paths)
+                guarded = guarded || endswith(*path, "/50-emqx-upgrade-hold.conf");
+        if (!guarded)
+                return error_set(reterr, -ENOENT,
+                                "systemctl daemon-reload; if that does not help, install emqx-upgrade again.",
+                                "%s does not know our drop-in 50-emqx-upgrade-hold.conf, which keeps it down during the upgrade",
+                                p->unit);
+
+        r = manager_get_enablement(k->c->manager, p->unit, &p->enablement, reterr);
+        if (r < 0)
+                return r;
+        found(k, "%s is active and %s", p->unit, p->enablement);
+        return 1;
+}
+
+/* Also which answers can be expected of it afterwards. */
+static int check_running_version(Checking *k, Error *reterr) {
+        _cleanup_free_ char *output = NULL, *version = NULL;
+        Plan *p = k->c->plan;
+        bool started;
+        int r;
+
+        r = node_command(k->c, STRV_MAKE("/usr/bin/emqx_ctl", "status"), COMMAND_TIMEOUT_USEC, &output, reterr);
+        if (r < 0)
+                return r;
+        if (r > 0 || status_parse(output, NULL, &version, &started) < 0) {
+                p->management_port = 0;
+                found(k,
+                                "`emqx_ctl status` does not answer (exit %i): is the management plugin loaded? Readiness will be judged "
+                                "without it",
+                                r);
+                return 0;
+        }
+        if (!started)
+                return error_set(reterr, -EAGAIN, "Wait until it is, then try again.", "The node is not started yet");
+        if (!streq(version, p->from))
+                return error_set(reterr, -EINVAL, "Restart it first, so that what runs is what is installed.",
+                                "The node runs %s, but the package is %s", version, p->from);
+        p->ctl_works = 1;
+        found(k, "the node says that it runs %s", version);
+        return 1;
+}
+
+/* --- packages --- */
+
+static int find_package(Checking *k, const char *version, Package **ret, char **path, char **sha256, Error *reterr) {
+        const Plan *p = k->c->plan;
+        char hex[SHA256_HEX_SIZE];
+        int r;
+
+        r = store_find(k->c->config->packages_dir, k->kind, p->package, version, p->arch, ret, reterr);
+        if (r >= 0)
+                r = store_verify(k->kind, *ret, hex, reterr);
+        if (r < 0)
+                return r;
+        if (free_and_strdup(path, (*ret)->path) < 0 || free_and_strdup(sha256, hex) < 0)
+                return -ENOMEM;
+        found(k, "%s, its checksum holds", (*ret)->path);
+        return 1;
+}
+
+static int check_target_package(Checking *k, Error *reterr) {
+        Plan *p = k->c->plan;
+
+        return find_package(k, p->to, &k->target, &p->target_path, &p->target_sha256, reterr);
+}
+
+static int check_old_package(Checking *k, Error *reterr) {
+        _cleanup_(error_done) Error why = ERROR_NULL;
+        Plan *p = k->c->plan;
+        int r;
+
+        r = find_package(k, p->from, &k->old, &p->old_path, &p->old_sha256, &why);
+        if (r >= 0 || r == -ENOMEM)
+                return r;
+        if (k->c->config->require_old_package)
+                return error_set(reterr, r, why.advice, "There is no way back: %s", error_text(&why, r));
+        found(k, "there is no way back, which RequireOldPackage=no allows: %s", error_text(&why, r));
+        return 0;
+}
+
+static int check_dependencies(Checking *k, Error *reterr) {
+        int r = k->kind->check_install(k->target, reterr);
+
+        found(k, "the package manager would install it");
+        return r < 0 ? r : 1;
+}
+
+/* --- room --- */
+
+static int free_bytes(const char *path, uint64_t *ret_bytes, dev_t *ret_dev, Error *reterr) {
+        struct statvfs vfs;
+        struct stat st;
+
+        if (statvfs(path, &vfs) < 0 || stat(path, &st) < 0)
+                return error_set(reterr, -errno, NULL, "Cannot ask how much room is left at %s: %m", path);
+        *ret_bytes = (uint64_t) vfs.f_bavail * vfs.f_frsize;
+        *ret_dev = st.st_dev;
+        return 0;
+}
+
+static int check_space(Checking *k, Error *reterr) {
+        Plan *p = k->c->plan;
+        uint64_t backup, program = k->target->installed_bytes, backup_free, program_free;
+        dev_t backup_dev, program_dev;
+        int r;
+
+        p->tree_bytes = 0;
+        for (size_t i = 0; i < p->n_trees; i++) {
+                _cleanup_close_ int fd = open(p->trees[i].path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                TreeSize size;
+
+                if (fd < 0)
+                        return error_set(reterr, -errno, NULL, "Cannot open %s: %m", p->trees[i].path);
+                r = tree_measure(fd, &size, reterr);
+                if (r < 0)
+                        return r;
+                p->tree_bytes += size.allocated_bytes;
+        }
+
+        /* The backup, what the new version may write before a rollback sets it aside, and both packages. */
+        backup = 2 * p->tree_bytes + k->target->size_bytes + (k->old ? k->old->size_bytes : 0) + SPARE_BYTES;
+        r = free_bytes(STATE_DIR, &backup_free, &backup_dev, reterr);
+        if (r >= 0)
+                r = free_bytes(p->root_dir, &program_free, &program_dev, reterr);
+        if (r < 0)
+                return r;
+        if (backup_dev == program_dev)
+                backup += program;
+        if (backup_free < backup)
+                return error_set(reterr, -ENOSPC, "Make room there.",
+                                "%s needs %" PRIu64 " MiB for the backup, and has %" PRIu64 " MiB", STATE_DIR,
+                                backup >> 20, backup_free >> 20);
+        if (program_free < program)
+                return error_set(reterr, -ENOSPC, "Make room there.",
+                                "%s needs %" PRIu64 " MiB for the new version, and has %" PRIu64 " MiB", p->root_dir,
+                                program >> 20, program_free >> 20);
+        found(k, "%" PRIu64 " MiB to back up, %" PRIu64 " MiB free", p->tree_bytes >> 20, backup_free >> 20);
+        return 1;
+}
+
+/* --- the table --- */
+
+/* make returns 1: passed, 0: passed with a warning, negative errno: refused, with the reason in reterr. */
+static const struct {
+        const char *name; /* EMQX_UPGRADE_CHECK= */
+        const char *needs[2];
+        int (*make)(Checking *k, Error *reterr);
+} checks[] = {
+        { "installation", { NULL }, check_installation },
+        { "version", { "installation" }, check_version },
+        { "package-manager", { "installation" }, check_package_manager },
+        { "unit", { "installation" }, check_unit },
+        { "node", { "installation", "unit" }, check_node },
+        { "running-version", { "node", "unit" }, check_running_version },
+        { "target-package", { "installation", "version" }, check_target_package },
+        { "old-package", { "installation", "version" }, check_old_package },
+        { "dependencies", { "target-package" }, check_dependencies },
+        { "space", { "target-package", "node" }, check_space },
+};
+
+static size_t check_index(const char *name) {
+        for (size_t i = 0; i < ELEMENTSOF(checks); i++)
+                if (streq(checks[i].name, name))
+                        return i;
+        assert(false);
+        return 0;
+}
+
+int checks_run(Context *c, CheckReport report, void *userdata, Error *reterr) {
+        _cleanup_(checking_done) Checking k = { .c = c };
+        bool passed[ELEMENTSOF(checks)] = { false };
+        int result = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(checks); i++) {
+                _cleanup_(error_done) Error error = ERROR_NULL;
+                const char *missing = NULL;
+                int r;
+
+                for (size_t j = 0; j < ELEMENTSOF(checks[i].needs); j++)
+                        if (!missing && checks[i].needs[j] && !passed[check_index(checks[i].needs[j])])
+                                missing = checks[i].needs[j];
+                if (missing) {
+                        report(checks[i].name, CHECK_NOT_MADE, missing, NULL, userdata);
+                        continue;
+                }
+
+                k.text = mfree(k.text);
+                step_report(c, "checking %s", checks[i].name);
+                r = checks[i].make(&k, &error);
+                if (r == -EALREADY || r == -EINTR || r == -ECONNRESET || r == -ENOMEM)
+                        return r;
+                passed[i] = r >= 0;
+                if (r >= 0) {
+                        report(checks[i].name, r > 0 ? CHECK_PASSED : CHECK_WARNED, k.text ?: "", NULL, userdata);
+                        continue;
+                }
+                report(checks[i].name, CHECK_REFUSED, error_text(&error, r), error.advice, userdata);
+                result = error_set(reterr, -ECANCELED, error.advice, "%s", error_text(&error, r));
+        }
+        return result;
+}

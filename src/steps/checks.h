@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Checks: what must be true before anything is touched. One table (checks.c); each finds some of the plan's facts, and
+ * what it finds is what the later ones rest on. They change nothing. */
+
+#include "steps/step.h"
+
+typedef enum CheckOutcome {
+        CHECK_PASSED,
+        CHECK_WARNED,
+        CHECK_REFUSED,
+        CHECK_NOT_MADE, /* one that it rests on was refused */
+} CheckOutcome;
+
+/* text says what was found, or what is wrong; advice may be NULL. */
+typedef void (*CheckReport)(
+                const char *name, CheckOutcome outcome, const char *text, const char *advice, void *userdata);
+
+/* Makes every check and fills c->plan. 0: the upgrade may start. -EALREADY: the node runs the target. -ECANCELED: some
+ * were refused; reterr has the first. */
+int checks_run(Context *c, CheckReport report, void *userdata, Error *reterr);

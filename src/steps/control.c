@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "steps/control.h"
+
+#include <fcntl.h>
+
+#include "base/fileio.h"
+#include "base/process.h"
+#include "base/strv.h"
+#include "bus/job.h"
+#include "bus/transient.h"
+#include "bus/unit.h"
+#include "node/log.h"
+#include "node/probe.h"
+#include "node/processes.h"
+#include "steps/hold.h"
+
+#define START_DROP_IN_DIR "/run/systemd/system/%s.d"
+#define START_DROP_IN_NAME "50-emqx-upgrade-start.conf"
+#define PROCESS_LOOK_USEC (100 * USEC_PER_MSEC) /* while something is waited for that no event announces */
+#define PROBE_LOOK_USEC (500 * USEC_PER_MSEC)   /* the same, where looking costs a connection */
+#define PROBE_TIMEOUT_USEC (2 * USEC_PER_SEC)
+#define COMMAND_UNIT "emqx-upgrade-step-command.service"
+
+/* --- down --- */
+
+int node_vm(const Plan *p, pid_t *ret_pid) {
+        _cleanup_free_ NodeProcess *processes = NULL;
+        size_t n;
+        int r;
+
+        r = node_processes(p->root_dir, &processes, &n);
+        if (r < 0)
+                return r;
+        *ret_pid = 0;
+        for (size_t i = 0; i < n; i++)
+                if (processes[i].vm)
+                        *ret_pid = processes[i].pid;
+        return 0;
+}
+
+int node_is_down(Context *c, pid_t *ret_pid, Error *reterr) {
+        _cleanup_free_ NodeProcess *processes = NULL;
+        _cleanup_free_ pid_t *in_unit = NULL;
+        size_t n, n_in_unit;
+        int r;
+
+        r = node_processes(c->plan->root_dir, &processes, &n);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot look for processes of the node: %m");
+        if (n > 0) {
+                if (ret_pid)
+                        *ret_pid = processes[0].pid;
+                return 0;
+        }
+
+        r = unit_processes(c->manager, c->plan->unit, &in_unit, &n_in_unit, reterr);
+        if (r < 0)
+                return r;
+        if (n_in_unit > 0 && ret_pid)
+                *ret_pid = in_unit[0];
+        return n_in_unit == 0;
+}
+
+typedef struct Ticker {
+        sd_event_source *source;
+} Ticker;
+
+static void ticker_done(Ticker *t) {
+        t->source = sd_event_source_disable_unref(t->source);
+}
+
+static int on_tick(sd_event_source *s, uint64_t usec, void *userdata) {
+        (void) usec;
+        return sd_event_source_set_time_relative(s, *(usec_t *) userdata);
+}
+
+/* Wakes the event loop every *period_usec, so that a wait's condition is asked again. */
+static int ticker_start(Ticker *t, sd_event *event, usec_t *period_usec) {
+        int r;
+
+        r = sd_event_add_time_relative(event, &t->source, CLOCK_MONOTONIC, *period_usec, 0, on_tick, period_usec);
+        return r < 0 ? r : sd_event_source_set_enabled(t->source, SD_EVENT_ON);
+}
+
+static int down_or_error(void *userdata) {
+        return node_is_down(userdata, NULL, NULL);
+}
+
+int node_stop(Context *c, Error *reterr) {
+        _cleanup_(ticker_done) Ticker ticker = { NULL };
+        usec_t deadline_usec = usec_from_now(c->config->stop_timeout_usec), look_usec = PROCESS_LOOK_USEC;
+        pid_t pid = 0;
+        char name[32];
+        int r;
+
+        r = hold_set(c, reterr);
+        if (r < 0)
+                return r;
+
+        if (c->plan->down_since_realtime_usec == 0)
+                c->plan->down_since_realtime_usec = now_usec(CLOCK_REALTIME);
+        r = job_run(c->manager, JOB_STOP, c->plan->unit, "replace", deadline_usec, reterr);
+        if (r < 0)
+                return r;
+
+        r = ticker_start(&ticker, c->event, &look_usec);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot set a timer: %m");
+        r = manager_wait(c->manager, down_or_error, c, deadline_usec);
+        if (r == -ETIMEDOUT && node_is_down(c, &pid, NULL) == 0)
+                return error_set(reterr, r,
+                                "Somebody runs the node outside of its unit. Stop it with `emqx stop`, then start the upgrade again.",
+                                "%s was stopped, but process %i (%s) of the node still runs", c->plan->unit, pid,
+                                process_name(name, pid));
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot wait for the end of the node: %m");
+
+        journal_event(&c->journal, EVENT_NODE_STOPPED, &(JournalFields){ .step = c->step },
+                        "%s is stopped, no process of the node is left", c->plan->unit);
+        return 0;
+}
+
+/* --- up --- */
+
+static int drop_in_path(const Plan *p, bool file, char **ret) {
+        return asprintf(ret, START_DROP_IN_DIR "%s", p->unit, file ? "/" START_DROP_IN_NAME : "") < 0 ? -ENOMEM : 0;
+}
+
+/* The unit's own start time-out (90 s by default) is shorter than a slow start of 4.4 (`emqx start` waits 150 times),
+ * and ours shall be the one that decides. */
+static int lengthen_start_timeout(Context *c, Error *reterr) {
+        _cleanup_free_ char *dir = NULL, *path = NULL, *text = NULL;
+        int r, n;
+
+        r = drop_in_path(c->plan, false, &dir);
+        if (r >= 0)
+                r = drop_in_path(c->plan, true, &path);
+        if (r < 0)
+                return r;
+        n = asprintf(&text, "# by emqx-upgrade, for one start\n[Service]\nTimeoutStartSec=%" PRIu64 "\n",
+                        c->config->start_timeout_usec / USEC_PER_SEC + 60);
+        if (n < 0)
+                return -ENOMEM;
+
+        r = mkdir_parents(dir, 0755);
+        if (r >= 0)
+                r = replace_volatile_file_at(AT_FDCWD, path, text, (size_t) n, 0644);
+        return r < 0 ? error_set(reterr, r, NULL, "Cannot write %s: %m", path) : 0;
+}
+
+static int forget_start_timeout(Context *c, Error *reterr) {
+        _cleanup_free_ char *dir = NULL, *path = NULL;
+        int r;
+
+        r = drop_in_path(c->plan, false, &dir);
+        if (r >= 0)
+                r = drop_in_path(c->plan, true, &path);
+        if (r < 0)
+                return r;
+        if (unlink(path) < 0)
+                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot remove %s: %m", path);
+        (void) rmdir(dir); /* others' drop-ins may be there */
+        return manager_reload(c->manager, reterr);
+}
+
+/* What is known about a start under way. */
+typedef struct Starting {
+        Context *c;
+        Job *job;
+        NodeLog *log;
+        sd_event_source *log_source;
+        usec_t probed_usec;
+        bool said_running;
+        bool runner_seen; /* run_erl, which lives as long as the VM that it started */
+        char *reason;     /* the first line that says why it cannot succeed */
+        char *warning;    /* the last line that was one */
+        char *last;       /* the last line of all */
+} Starting;
+
+static void starting_done(Starting *s) {
+        s->log_source = sd_event_source_disable_unref(s->log_source);
+        s->log = node_log_free(s->log);
+        s->job = job_free(s->job);
+        s->reason = mfree(s->reason);
+        s->warning = mfree(s->warning);
+        s->last = mfree(s->last);
+}
+
+/* The line that names the unknown key is a warning beside the one that says that it is over: both are the reason. */
+static void on_log_line(const char *file, const char *line, void *userdata) {
+        Starting *s = userdata;
+        char *text;
+
+        switch (node_line_classify(file, line)) {
+        case NODE_LINE_RUNNING: s->said_running = true; break;
+        case NODE_LINE_FATAL:
+                if (!s->reason &&
+                                asprintf(&text, "%s%s%s (%s)", s->warning ?: "", s->warning ? "; " : "", line, file) >=
+                                                0)
+                        s->reason = text;
+                break;
+        case NODE_LINE_WARNING:
+                (void) free_and_strdup(&s->warning, line);
+                step_report(s->c, "%s", line);
+                break;
+        case NODE_LINE_OTHER: break;
+        }
+        (void) free_and_strdup(&s->last, line);
+}
+
+static int on_log_readable(sd_event_source *source, int fd, uint32_t events, void *userdata) {
+        Starting *s = userdata;
+
+        (void) source;
+        (void) fd;
+        (void) events;
+        (void) node_log_read(s->log, on_log_line, s);
+        return 0;
+}
+
+static bool runner_runs(const Plan *p) {
+        _cleanup_free_ NodeProcess *processes = NULL;
+        char name[32];
+        size_t n = 0;
+
+        if (node_processes(p->root_dir, &processes, &n) < 0)
+                return true; /* cannot tell */
+        for (size_t i = 0; i < n; i++)
+                if (streq(process_name(name, processes[i].pid), "run_erl"))
+                        return true;
+        return false;
+}
+
+/* Without the log: the node's own word where its management plugin is loaded, else an answer over MQTT. */
+static bool answers(const Plan *p) {
+        int connack;
+        pid_t vm;
+
+        if (p->management_port > 0)
+                return probe_http_status(p->management_host, (unsigned) p->management_port, PROBE_TIMEOUT_USEC, NULL,
+                                       NULL) == 1;
+        if (p->mqtt_port > 0)
+                return probe_mqtt(p->mqtt_host, (unsigned) p->mqtt_port, PROBE_TIMEOUT_USEC, &connack, NULL) >= 0;
+        return node_vm(p, &vm) >= 0 && vm != 0;
+}
+
+/* For manager_wait(): 1 ready, 0 not yet, -ECANCELED cannot become so. */
+static int ready_or_hopeless(void *userdata) {
+        Starting *s = userdata;
+        const char *result;
+        usec_t now = now_usec(CLOCK_MONOTONIC);
+
+        if (s->reason)
+                return -ECANCELED;
+        if (s->said_running)
+                return 1;
+
+        if (s->runner_seen && !runner_runs(s->c->plan)) {
+                (void) node_log_read(s->log, on_log_line, s);
+                return -ECANCELED;
+        }
+        s->runner_seen = s->runner_seen || runner_runs(s->c->plan);
+        if (job_ended(s->job, &result) && !streq(result, "done"))
+                return -ECANCELED;
+
+        /* Found already running by a resumed conductor, whose log says nothing new. */
+        if (now - s->probed_usec >= PROBE_LOOK_USEC && job_ended(s->job, NULL)) {
+                s->probed_usec = now;
+                return answers(s->c->plan);
+        }
+        return 0;
+}
+
+static int explain_start(Starting *s, const char *version, int r, Error *reterr) {
+        static const char advice[] = "The log directory of the node and `journalctl -u emqx.service` say more.";
+        char span[TIMESPAN_TEXT_MAX];
+        const char *result;
+
+        if (s->reason)
+                r = error_set(reterr, r, advice, "%s cannot start: %s", version, s->reason);
+        else if (r == -ETIMEDOUT)
+                r = error_set(reterr, r, advice, "%s was not ready within %s; its last words: %s", version,
+                                format_timespan(span, s->c->config->start_timeout_usec), s->last ?: "none");
+        else if (job_ended(s->job, &result) && !streq(result, "done"))
+                r = error_set(reterr, r, advice, "Starting %s failed with result '%s'; the node's last words: %s",
+                                s->c->plan->unit, result, s->last ?: "none");
+        else if (r == -ECANCELED)
+                r = error_set(reterr, r, advice, "The node's processes ended while %s started; its last words: %s",
+                                version, s->last ?: "none");
+        else
+                r = error_set(reterr, r, NULL, "Cannot wait for the start of %s: %m", version);
+        if (r != -EINTR)
+                journal_event(&s->c->journal, EVENT_NODE_FAILING,
+                                &(JournalFields){ .step = s->c->step, .error = reterr->message }, "%s",
+                                reterr->message);
+        return r;
+}
+
+/* A start that a condition stopped ends as `done` too. */
+static int check_condition(Context *c, Error *reterr) {
+        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
+        int r;
+
+        r = unit_state_get(c->manager, c->plan->unit, &state, reterr);
+        if (r < 0)
+                return r;
+        if (!unit_state_busy(&state) && !state.condition_result)
+                return error_set(reterr, -ECANCELED,
+                                "systemctl status tells which; remove it and start the upgrade again.",
+                                "%s did not start because a condition of it is false", c->plan->unit);
+        return 0;
+}
+
+int node_bring_up(Context *c, const char *version, Error *reterr) {
+        _cleanup_(starting_done) Starting s = { .c = c };
+        _cleanup_(ticker_done) Ticker ticker = { NULL };
+        usec_t deadline_usec = usec_from_now(c->config->start_timeout_usec), look_usec = PROCESS_LOOK_USEC;
+        char span[TIMESPAN_TEXT_MAX];
+        int r;
+
+        r = lengthen_start_timeout(c, reterr);
+        if (r >= 0)
+                r = manager_reload(c->manager, reterr); /* neither dpkg nor rpm does it for the unit file */
+        if (r >= 0)
+                r = manager_set_enablement(c->manager, c->plan->unit, c->plan->enablement, reterr);
+        if (r >= 0)
+                r = manager_reset_failed(c->manager, c->plan->unit, reterr);
+        if (r >= 0)
+                r = node_log_open(c->plan->log_dir, &s.log, reterr);
+        if (r >= 0)
+                r = hold_lift(c, reterr);
+        if (r < 0)
+                return r;
+
+        r = sd_event_add_io(c->event, &s.log_source, node_log_fd(s.log), EPOLLIN, on_log_readable, &s);
+        if (r >= 0)
+                r = ticker_start(&ticker, c->event, &look_usec);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot follow the log of the node: %m");
+
+        r = job_queue(c->manager, JOB_START, c->plan->unit, "replace", &s.job, reterr);
+        if (r < 0)
+                return r;
+        r = manager_wait(c->manager, ready_or_hopeless, &s, deadline_usec);
+        if (r < 0 && r != -EINTR && job_ended(s.job, NULL)) {
+                int q = check_condition(c, reterr);
+
+                if (q < 0)
+                        return q;
+        }
+        if (r < 0)
+                return explain_start(&s, version, r, reterr);
+
+        c->plan->ready_since_realtime_usec = now_usec(CLOCK_REALTIME);
+        journal_event(&c->journal, EVENT_NODE_READY,
+                        &(JournalFields){ .step = c->step, .downtime_usec = plan_downtime_usec(c->plan) },
+                        "EMQX %s is ready; the node was down for %s", version,
+                        format_timespan(span, plan_downtime_usec(c->plan)));
+        return 0;
+}
+
+int node_settle(Context *c, Error *reterr) {
+        _cleanup_(job_freep) Job *job = NULL;
+        int r;
+
+        r = job_find(c->manager, c->plan->unit, &job, reterr);
+        if (r > 0)
+                r = job_wait(job, usec_from_now(c->config->start_timeout_usec), NULL, reterr);
+        if (r < 0)
+                return r;
+        return forget_start_timeout(c, reterr);
+}
+
+/* --- commands --- */
+
+int node_command(Context *c, char *const *argv, usec_t timeout_usec, char **ret_output, Error *reterr) {
+        _cleanup_strv_ char **environment = NULL, **fields = NULL;
+        TransientUnit unit = TRANSIENT_UNIT_NULL;
+        int r, status;
+
+        r = unit_environment(c->manager, c->plan->unit, &environment, reterr);
+        if (r < 0)
+                return r;
+        if (strv_extendf(&environment, "HOME=%s", c->plan->data_dir) < 0 ||
+                        strv_extend(&environment,
+                                        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") < 0 ||
+                        strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0)
+                return -ENOMEM;
+
+        unit.name = COMMAND_UNIT;
+        unit.description = "EMQX Upgrade: a command of the node";
+        unit.argv = argv;
+        unit.environment = environment;
+        unit.log_extra_fields = fields;
+        unit.user = c->plan->user;
+        unit.slice = "emqx-upgrade.slice";
+        r = transient_capture(c->manager, &unit, timeout_usec, ret_output, &status, reterr);
+        return r < 0 ? r : status;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Control: the broker stopped, and brought up until it is ready, whichever version is installed. For steps that run in
+ * the conductor. */
+
+#include "steps/step.h"
+
+/* Holds the node, stops its unit and waits until none of its processes is left. Notes in the plan since when it is
+ * down. May be called again. */
+int node_stop(Context *c, Error *reterr);
+
+/* Starts what is installed and returns as soon as it is ready: not when its port opens, nor when its start job ends,
+ * but when the node says that it runs. A start that cannot succeed is noticed from the node's own log and processes.
+ * Puts the unit's enablement back, lifts the hold, notes in the plan since when it is ready. May be called again. */
+int node_bring_up(Context *c, const char *version, Error *reterr);
+
+/* Waits for what is left of the start job after readiness, and takes away what only the start needed. */
+int node_settle(Context *c, Error *reterr);
+
+/* 1: no process of the node is left, in its unit or elsewhere. 0: some are; *ret_pid (optional) is one of them. */
+int node_is_down(Context *c, pid_t *ret_pid, Error *reterr);
+
+/* The broker's VM, 0: none. */
+int node_vm(const Plan *p, pid_t *ret_pid);
+
+/* Runs argv as the node's user, with its environment and a time limit, in a transient unit. Returns the exit status,
+ * *ret_output is the caller's. Its output may hold secrets: it is not logged. */
+int node_command(Context *c, char *const *argv, usec_t timeout_usec, char **ret_output, Error *reterr);

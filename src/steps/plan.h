@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Plan: what one upgrade is about, and the facts about this machine that it rests on: found by `inspect`, kept in the
+ * transaction, read by every later step, in this process or another. Nothing in it is secret.
+ *
+ * One table of fields (plan.c) makes JSON of it and reads it back. */
+
+#include "base/json.h"
+#include "base/time.h"
+
+#define PLAN_ID_SIZE 33 /* 32 hex digits */
+
+/* A directory whose content is backed up and restored. */
+typedef struct PlanTree {
+        char *name; /* below backups/<id>/tree/: "etc", "data", "node-data" */
+        char *path;
+        char *why; /* for the operator: "RUNNER_DATA_DIR in emqx_vars" */
+} PlanTree;
+
+typedef struct Plan {
+        char *id;   /* sd_id128 in hex */
+        char *from; /* "4.3.12"; NULL until inspect has found it */
+        char *to;
+
+        char *kind;    /* of package: "deb" */
+        char *package; /* "emqx" */
+        char *arch;
+        char *target_path; /* in the packages directory */
+        char *target_sha256;
+        char *old_path; /* NULL: none, and the configuration allows that */
+        char *old_sha256;
+
+        char *unit;       /* "emqx.service" */
+        char *enablement; /* its word in `systemctl is-enabled` before */
+        char *root_dir;   /* the program: /usr/lib/emqx */
+        char *etc_dir;
+        char *data_dir;
+        char *log_dir;
+        char *user;
+        char *node_name;
+        char *mqtt_host;
+        uint64_t mqtt_port; /* 0: no plain TCP listener */
+        char *management_host;
+        uint64_t management_port; /* 0: none, or its plugin is not loaded */
+        uint64_t ctl_works;       /* 1: `emqx_ctl status` answered before anything was done */
+
+        uint64_t tree_bytes;               /* of all trees, allocated */
+        uint64_t down_since_realtime_usec; /* the stop was asked for; 0: never */
+        uint64_t ready_since_realtime_usec; /* the new version, or after a rollback the old one, was ready; 0: not yet */
+
+        PlanTree *trees;
+        size_t n_trees;
+} Plan;
+
+/* A plan with a new random id. to is a version. */
+int plan_new(const char *to, Plan **ret);
+Plan *plan_free(Plan *p);
+DEFINE_CLEANUP(Plan *, plan_free)
+
+int plan_add_tree(Plan *p, const char *name, const char *path, const char *why);
+
+/* *ret is the caller's to put. */
+int plan_to_json(const Plan *p, json_object **ret);
+
+/* -EBADMSG where a field has another type than it should, or a number, id or to is missing. Unknown fields are passed
+ * over. */
+int plan_from_json(json_object *o, Plan **ret);
+
+/* Time without service so far, or in all: 0 where the node was never stopped. */
+usec_t plan_downtime_usec(const Plan *p);

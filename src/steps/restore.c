@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include <fcntl.h>
+
+#include "steps/backup.h"
+#include "steps/carry.h"
+
+typedef struct Carrying {
+        Context *c;
+        const PlanTree *tree;
+        bool tell;
+        uint64_t n_aside;
+} Carrying;
+
+static TreeVerdict carry(const char *path, const ManifestEntry *entry, void *userdata) {
+        Carrying *k = userdata;
+        const CarryRule *rule = carry_rule(k->tree->name, path, entry);
+
+        if (!rule)
+                return TREE_CARRY;
+        if (rule->tell && k->tell)
+                journal_event(&k->c->journal, rule->keep_aside ? EVENT_NEW_DEFAULT_KEPT_ASIDE : EVENT_NOT_CARRIED,
+                                &(JournalFields){ .step = k->c->step },
+                                "%s/%s is not taken over (%s); it is kept in the backup", k->tree->path, path,
+                                rule->reason);
+        return rule->verdict;
+}
+
+/* Only what is to be kept aside, and the directories of the old version on the way to it. */
+static TreeVerdict aside(const char *path, const ManifestEntry *entry, void *userdata) {
+        Carrying *k = userdata;
+        const CarryRule *rule = carry_rule(k->tree->name, path, entry);
+
+        if (rule)
+                return rule->keep_aside ? TREE_CARRY : TREE_LEAVE;
+        return entry && S_ISDIR(entry->mode) ? TREE_CARRY : TREE_LEAVE;
+}
+
+/* Into the backup before the restore drops it from the node. Once: a second attempt would find it dropped. */
+static int keep_defaults_aside(Context *c, int backup_fd, const BackupTree *t, Error *reterr) {
+        _cleanup_close_ int fd = -1;
+        _cleanup_free_ char *part = NULL, *from = NULL, *to = NULL;
+        Carrying k = { .c = c, .tree = t->tree };
+        int r;
+
+        if (asprintf(&part, "%s.part", t->tree->name) < 0 || asprintf(&from, "defaults/%s", part) < 0 ||
+                        asprintf(&to, "defaults/%s", t->tree->name) < 0)
+                return -ENOMEM;
+        if (faccessat(backup_fd, to, F_OK, 0) >= 0)
+                return 0;
+        r = backup_side_open(c->plan, backup_fd, "defaults", part, &fd, reterr);
+        if (r >= 0)
+                r = tree_save_differences(t->manifest, t->live_fd, fd, &(TreeRules){ .decide = aside, .userdata = &k },
+                                NULL, reterr);
+        if (r < 0)
+                return r;
+        if (renameat(backup_fd, from, backup_fd, to) < 0 || syncfs(backup_fd) < 0)
+                return error_set(reterr, -errno, NULL, "Cannot keep %s in the backup %s: %m", to, c->plan->id);
+        return 0;
+}
+
+static int carry_tree(Context *c, int backup_fd, size_t i, Error *reterr) {
+        _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+        BackupProgress progress = { .c = c, .what = "Restoring" };
+        TreeProgress tree_progress;
+        TreeCounts counts;
+        Carrying k;
+        int r;
+
+        r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return error_set(reterr, -ENOENT, NULL, "The backup %s has no manifest of %s", c->plan->id,
+                                t.tree->path);
+
+        r = keep_defaults_aside(c, backup_fd, &t, reterr);
+        if (r < 0)
+                return r;
+
+        k = (Carrying){ .c = c, .tree = t.tree };
+        k.tell = true;
+        tree_progress = backup_progress(&progress, manifest_n_bytes(t.manifest));
+        r = tree_restore(t.manifest, t.copy_fd, t.live_fd, &(TreeRules){ .decide = carry, .userdata = &k },
+                        &tree_progress, &counts, reterr);
+        if (r < 0)
+                return r;
+        step_report(c, "%s is back: %" PRIu64 " written, %" PRIu64 " put right, %" PRIu64 " removed", t.tree->path,
+                        counts.n_written, counts.n_fixed, counts.n_removed);
+        return 0;
+}
+
+int carry_over(Context *c, Error *reterr) {
+        _cleanup_close_ int backup_fd = -1;
+        int r;
+
+        r = backup_open(c->plan, &backup_fd, reterr);
+        for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++)
+                r = carry_tree(c, backup_fd, i, reterr);
+        return r;
+}
+
+int carried_over(Context *c, Error *reterr) {
+        _cleanup_close_ int backup_fd = -1;
+        int r;
+
+        r = backup_open(c->plan, &backup_fd, reterr);
+        for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++) {
+                _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+                Carrying k = { .c = c };
+
+                r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
+                if (r <= 0)
+                        return r;
+                k.tree = t.tree;
+                r = tree_compare(t.manifest, t.live_fd, &(TreeRules){ .decide = carry, .userdata = &k }, NULL, NULL,
+                                reterr);
+                if (r > 0)
+                        return 0;
+        }
+        return r < 0 ? r : 1;
+}
+
+/* --- its undoing --- */
+
+static TreeVerdict all_but_pipes(const char *path, const ManifestEntry *entry, void *userdata) {
+        const CarryRule *rule = carry_rule(((Carrying *) userdata)->tree->name, path, entry);
+
+        return rule && rule->verdict == TREE_LEAVE ? TREE_LEAVE : TREE_CARRY;
+}
+
+int set_aside(Context *c, Error *reterr) {
+        _cleanup_close_ int backup_fd = -1;
+        int r;
+
+        if (backup_complete(c->plan) == 0)
+                return 0;
+
+        r = backup_open(c->plan, &backup_fd, reterr);
+        for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++) {
+                _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+                _cleanup_close_ int after_fd = -1;
+                Carrying k = { .c = c };
+                uint64_t n;
+
+                r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
+                if (r <= 0)
+                        return r;
+                k.tree = t.tree;
+                r = backup_side_open(c->plan, backup_fd, "after", t.tree->name, &after_fd, reterr);
+                if (r >= 0)
+                        r = tree_save_differences(t.manifest, t.live_fd, after_fd,
+                                        &(TreeRules){ .decide = all_but_pipes, .userdata = &k }, &n, reterr);
+                if (r >= 0)
+                        step_report(c, "%" PRIu64 " entries that %s wrote into %s are kept in after/%s of backup %s",
+                                        n, c->plan->to, t.tree->path, t.tree->name, c->plan->id);
+        }
+        return r;
+}

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Step: what an upgrade does, as rows of one table (table.c). Reading that table is reading the program.
+ *
+ * The engine (txn/engine.h) walks it downwards with apply, and upwards with undo. `apply` and `undo` can run again
+ * after a crash anywhere inside them and come out the same; `undo` copes with half an `apply`. `verify` asks the
+ * machine, not our memory: 1 as apply leaves it, 0 not (yet), negative errno: cannot tell. */
+
+#include <systemd/sd-event.h>
+
+#include "base/error.h"
+#include "bus/manager.h"
+#include "journal/log.h"
+#include "package/package.h"
+#include "steps/config.h"
+#include "steps/plan.h"
+
+#define STATE_DIR "/var/lib/emqx-upgrade"
+#define RUNTIME_DIR "/run/emqx-upgrade"
+#define LOCK_PATH STATE_DIR "/lock"
+#define HOLD_PATH STATE_DIR "/hold"
+
+/* What a step has at hand. */
+typedef struct Context {
+        const Config *config;
+        Plan *plan;
+        JournalContext journal;
+        const char *step; /* the row that runs; NULL: none */
+        sd_event *event;  /* NULL in a step unit, as manager */
+        Manager *manager;
+
+        /* Tells how far the step is, in words; it keeps the step from being taken for stalled. Never NULL. */
+        void (*report)(const char *text, void *userdata);
+        void *userdata;
+} Context;
+
+typedef int (*StepFunc)(Context *c, Error *reterr);
+
+typedef enum StepNode {
+        NODE_UP,   /* the node serves while it runs, or may */
+        NODE_DOWN, /* the node is down, and the hold file keeps it so */
+} StepNode;
+
+typedef enum StepPlace {
+        IN_CONDUCTOR, /* talks to systemd, or only looks */
+        IN_FILES,     /* a sandboxed transient unit: file work as root */
+        IN_PACKAGES,  /* a transient unit without a sandbox: maintainer scripts may do anything */
+} StepPlace;
+
+typedef struct Step {
+        const char *name;
+        const char *title;      /* for people: what it does */
+        const char *undo_title; /* NULL where undo is */
+        StepNode node;
+        StepPlace place;
+        bool package_lock; /* the package manager's lock is ours while it runs, in either direction */
+        bool committing;   /* from here on `systemctl stop` does not turn the upgrade back */
+        StepFunc apply;
+        StepFunc undo;   /* NULL: nothing to undo */
+        StepFunc verify; /* NULL: nothing the machine could be asked */
+} Step;
+
+extern const Step upgrade_steps[];
+extern const size_t n_upgrade_steps;
+
+/* NULL: no such row. */
+const Step *step_find(const char *name);
+
+/* c->report() with a format. */
+void step_report(Context *c, const char *format, ...) _printf_(2, 3);
+
+/* backups/<id> of the plan, the caller's to free; suffix NULL or "/…". NULL: out of memory. */
+char *backup_path(const Plan *p, const char *suffix);
+
+/* The rows' functions, in the order of the table. */
+int inspect_apply(Context *c, Error *reterr); /* -EALREADY: the node runs the target; -ECANCELED: a check refused */
+int stage_packages(Context *c, Error *reterr);
+int stage_discard(Context *c, Error *reterr);
+int stage_verify(Context *c, Error *reterr);
+int stop_node(Context *c, Error *reterr);
+int start_old(Context *c, Error *reterr);
+int node_stopped(Context *c, Error *reterr);
+int back_up_trees(Context *c, Error *reterr);
+int restore_backup(Context *c, Error *reterr);
+int backup_holds(Context *c, Error *reterr);
+int remove_old(Context *c, Error *reterr);
+int install_old(Context *c, Error *reterr);
+int old_absent(Context *c, Error *reterr);
+int install_target(Context *c, Error *reterr);
+int remove_target(Context *c, Error *reterr);
+int target_installed(Context *c, Error *reterr);
+int carry_over(Context *c, Error *reterr);
+int set_aside(Context *c, Error *reterr);
+int carried_over(Context *c, Error *reterr);
+int start_target(Context *c, Error *reterr);
+int stop_target(Context *c, Error *reterr);
+int target_ready(Context *c, Error *reterr);
+int accept_target(Context *c, Error *reterr);
+int drain_node(Context *c, Error *reterr);
+int undrain_node(Context *c, Error *reterr);
+int clean_up(Context *c, Error *reterr);

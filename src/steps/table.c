@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "steps/step.h"
+
+#include <stdarg.h>
+
+/* The order is the document's (remove from the load balancer, stop, back up, uninstall, install, restore, start,
+ * monitor, put back), with what needs no downtime before it. Going back, `start` is undone first and `stop` last, so
+ * that the old package comes back before its configuration and data, and those before the old node is started.
+ * Names stay in old records: rows are added, never renamed. */
+/* clang-format off */
+const Step upgrade_steps[] = {
+        { .name = "inspect", .node = NODE_UP, .place = IN_CONDUCTOR,
+          .title = "check that the node, the packages and the target fit",
+          .apply = inspect_apply },
+
+        { .name = "stage", .node = NODE_UP, .place = IN_FILES,
+          .title = "copy and verify the packages of both versions",
+          .undo_title = "drop what was staged",
+          .apply = stage_packages, .undo = stage_discard, .verify = stage_verify },
+
+        { .name = "drain", .node = NODE_UP, .place = IN_CONDUCTOR,
+          .title = "take the node out of the load balancer",
+          .undo_title = "put the node back into the load balancer",
+          .apply = drain_node, .undo = undrain_node },
+
+        { .name = "stop", .node = NODE_UP, .place = IN_CONDUCTOR, .package_lock = true,
+          .title = "hold the node and stop it",
+          .undo_title = "start the old version and wait until it is ready",
+          .apply = stop_node, .undo = start_old, .verify = node_stopped },
+
+        { .name = "backup", .node = NODE_DOWN, .place = IN_FILES, .package_lock = true,
+          .title = "back up configuration and data, with a manifest",
+          .undo_title = "restore configuration and data from the backup",
+          .apply = back_up_trees, .undo = restore_backup, .verify = backup_holds },
+
+        { .name = "remove", .node = NODE_DOWN, .place = IN_PACKAGES, .package_lock = true, .committing = true,
+          .title = "uninstall the old version",
+          .undo_title = "install the old version again",
+          .apply = remove_old, .undo = install_old, .verify = old_absent },
+
+        { .name = "install", .node = NODE_DOWN, .place = IN_PACKAGES, .package_lock = true, .committing = true,
+          .title = "install the new version",
+          .undo_title = "uninstall the new version",
+          .apply = install_target, .undo = remove_target, .verify = target_installed },
+
+        { .name = "restore", .node = NODE_DOWN, .place = IN_FILES, .committing = true,
+          .title = "put configuration and data back",
+          .undo_title = "set aside what the new version has written",
+          .apply = carry_over, .undo = set_aside, .verify = carried_over },
+
+        { .name = "start", .node = NODE_UP, .place = IN_CONDUCTOR, .committing = true,
+          .title = "start the new version and wait until it is ready",
+          .undo_title = "stop the new version",
+          .apply = start_target, .undo = stop_target, .verify = target_ready },
+
+        { .name = "verify", .node = NODE_UP, .place = IN_CONDUCTOR, .committing = true,
+          .title = "ask the node, systemd and an MQTT client whether all is well",
+          .apply = accept_target },
+
+        { .name = "undrain", .node = NODE_UP, .place = IN_CONDUCTOR, .committing = true,
+          .title = "put the node back into the load balancer",
+          .apply = undrain_node },
+
+        { .name = "commit", .node = NODE_UP, .place = IN_CONDUCTOR, .committing = true,
+          .title = "clean up; the backup stays",
+          .apply = clean_up },
+};
+/* clang-format on */
+
+const size_t n_upgrade_steps = ELEMENTSOF(upgrade_steps);
+
+const Step *step_find(const char *name) {
+        for (size_t i = 0; i < n_upgrade_steps; i++)
+                if (streq(upgrade_steps[i].name, name))
+                        return &upgrade_steps[i];
+        return NULL;
+}
+
+void step_report(Context *c, const char *format, ...) {
+        _cleanup_free_ char *text = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        if (vasprintf(&text, format, ap) < 0)
+                text = NULL;
+        va_end(ap);
+        if (text)
+                c->report(text, c->userdata);
+}
+
+char *backup_path(const Plan *p, const char *suffix) {
+        char *path;
+
+        return asprintf(&path, STATE_DIR "/backups/%s%s", p->id, suffix ?: "") < 0 ? NULL : path;
+}

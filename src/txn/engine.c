@@ -1,0 +1,572 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "txn/engine.h"
+
+#include <systemd/sd-daemon.h>
+
+#include "base/lock.h"
+#include "base/process.h"
+#include "bus/job.h"
+#include "bus/transient.h"
+#include "steps/control.h"
+#include "steps/hold.h"
+#include "txn/status.h"
+
+#define LOCK_LOOK_USEC (250 * USEC_PER_MSEC) /* fcntl(2) locks announce nothing */
+#define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC)
+#define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
+
+char **engine_step_names(void) {
+        _cleanup_strv_ char **names = NULL;
+
+        for (size_t i = 0; i < n_upgrade_steps; i++)
+                if (strv_extend(&names, upgrade_steps[i].name) < 0)
+                        return NULL;
+        return TAKE_PTR(names);
+}
+
+/* --- telling --- */
+
+static bool going_back(const Engine *e) {
+        return e->txn->direction == TXN_BACK;
+}
+
+/* Progress, from a step here or from a step unit: to systemctl status, status.json, and for the time-out. */
+static void on_report(const char *text, void *userdata) {
+        Engine *e = userdata;
+        const char *step = e->context.step ?: "";
+
+        (void) free_and_strdup(&e->report, text);
+        (void) sd_notifyf(0, "STATUS=%s%s: %s (%u %%)\nEXTEND_TIMEOUT_USEC=%" PRIu64, going_back(e) ? "undoing " : "",
+                        step, text, status_percent(e->txn), config_patience_usec(e->context.config));
+        status_write(e->txn, e->context.step, text);
+}
+
+static void explain(Engine *e, Event event, const char *step, const char *what, const Error *error, int r) {
+        const char *why = error_text(error, r);
+
+        journal_event(&e->context.journal, event,
+                        &(JournalFields){ .step = step, .result = "failed", .error = why, .error_number = r },
+                        "%s: %s%s%s", what, why, error->advice ? ". " : "", error->advice ?: "");
+}
+
+/* --- the package manager's lock --- */
+
+typedef struct LockWait {
+        Engine *e;
+        pid_t said_holder;
+        usec_t since_usec;
+} LockWait;
+
+static int try_lock(void *userdata) {
+        LockWait *w = userdata;
+        Context *c = &w->e->context;
+        char name[32], span[TIMESPAN_TEXT_MAX];
+        pid_t holder = 0;
+        int r;
+
+        r = lock_take(package_kind_find(c->plan->kind)->lock_path, &w->e->package_lock_fd, &holder);
+        if (r != 0 || holder == 0)
+                return r;
+        if (holder != w->said_holder) {
+                w->said_holder = holder;
+                journal_event(&c->journal, EVENT_WAITING, &(JournalFields){ .step = c->step },
+                                "Waiting for %s (process %i) to release the lock of the package manager",
+                                process_name(name, holder), holder);
+        }
+        step_report(c, "waiting for %s (process %i) to release the lock of the package manager, since %s",
+                        process_name(name, holder), holder,
+                        format_timespan(span, now_usec(CLOCK_MONOTONIC) - w->since_usec));
+        return 0;
+}
+
+static int on_lock_time(sd_event_source *s, uint64_t usec, void *userdata) {
+        (void) usec;
+        (void) userdata;
+        return sd_event_source_set_time_relative(s, LOCK_LOOK_USEC);
+}
+
+/* Ours until package_lock_release(): nobody installs or removes anything between our `remove` and our `install`. */
+static int package_lock_take(Engine *e, Error *reterr) {
+        Context *c = &e->context;
+        LockWait w = { .e = e, .since_usec = now_usec(CLOCK_MONOTONIC) };
+        sd_event_source *timer = NULL;
+        char name[32], span[TIMESPAN_TEXT_MAX];
+        int r;
+
+        if (e->package_lock_fd >= 0)
+                return 0;
+
+        r = sd_event_add_time_relative(c->event, &timer, CLOCK_MONOTONIC, LOCK_LOOK_USEC, 0, on_lock_time, NULL);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(timer, SD_EVENT_ON);
+        if (r >= 0)
+                r = manager_wait(c->manager, try_lock, &w, usec_from_now(c->config->lock_timeout_usec));
+        (void) sd_event_source_disable_unref(timer);
+
+        if (r == -ETIMEDOUT)
+                return error_set(reterr, r, "Let it finish, or end it, then start the upgrade again.",
+                                "%s (process %i) did not release the lock of the package manager within %s",
+                                process_name(name, w.said_holder), w.said_holder,
+                                format_timespan(span, c->config->lock_timeout_usec));
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot take the lock of the package manager: %m");
+        if (w.said_holder != 0)
+                journal_event(&c->journal, EVENT_WAIT_OVER,
+                                &(JournalFields){ .step = c->step, .usec = now_usec(CLOCK_MONOTONIC) - w.since_usec },
+                                "The lock of the package manager is ours after %s",
+                                format_timespan(span, now_usec(CLOCK_MONOTONIC) - w.since_usec));
+        return 0;
+}
+
+static void package_lock_release(Engine *e) {
+        e->package_lock_fd = safe_close(e->package_lock_fd);
+}
+
+/* --- steps as units --- */
+
+static char *step_unit_name(const Step *step, bool undo) {
+        char *name;
+
+        return asprintf(&name, "emqx-upgrade-step-%s%s.service", undo ? "undo-" : "", step->name) < 0 ? NULL : name;
+}
+
+static int step_write_paths(const Context *c, char ***ret) {
+        _cleanup_strv_ char **paths = NULL;
+
+        if (strv_extend(&paths, STATE_DIR) < 0)
+                return -ENOMEM;
+        for (size_t i = 0; i < c->plan->n_trees; i++)
+                if (strv_extendf(&paths, "-%s", c->plan->trees[i].path) < 0)
+                        return -ENOMEM;
+        *ret = TAKE_PTR(paths);
+        return 0;
+}
+
+static int start_step_unit(Engine *e, const Step *step, bool undo, const char *name, Job **ret, Error *reterr) {
+        /* What backing up and restoring files of any owner takes. */
+        static char *const file_capabilities[] = { (char *) "CAP_CHOWN", (char *) "CAP_DAC_OVERRIDE",
+                (char *) "CAP_DAC_READ_SEARCH", (char *) "CAP_FOWNER", (char *) "CAP_FSETID", (char *) "CAP_SETFCAP",
+                NULL };
+        Context *c = &e->context;
+        _cleanup_strv_ char **fields = NULL, **paths = NULL;
+        _cleanup_free_ char *description = NULL;
+        TransientUnit unit = TRANSIENT_UNIT_NULL;
+        char *argv[] = { (char *) LIBEXECDIR "/emqx-upgrade-helper", (char *) "step", (char *) step->name,
+                (char *) (undo ? "--undo" : NULL), NULL };
+
+        if (asprintf(&description, "EMQX Upgrade to %s: %s", c->plan->to, undo ? step->undo_title : step->title) < 0 ||
+                        strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0 ||
+                        strv_extendf(&fields, "EMQX_UPGRADE_STEP=%s", step->name) < 0 ||
+                        step_write_paths(c, &paths) < 0)
+                return -ENOMEM;
+
+        unit.name = name;
+        unit.description = description;
+        unit.argv = argv;
+        unit.log_extra_fields = fields;
+        unit.slice = "emqx-upgrade.slice";
+        unit.timeout_start_usec = config_patience_usec(c->config);
+        unit.timeout_stop_usec = config_patience_usec(c->config);
+        unit.limit_nofile = STEP_NOFILE;
+        if (step->place == IN_FILES) {
+                unit.sandboxed = true;
+                unit.read_write_paths = paths;
+                unit.private_network = true;
+                unit.capabilities = file_capabilities;
+                unit.idle = step->node == NODE_UP;
+        } else
+                /* A shutdown must not break dpkg off: only the helper is told, and it lets dpkg finish. */
+                unit.kill_mode = "mixed";
+        return transient_start(c->manager, &unit, ret, reterr);
+}
+
+/* Runs the row in its unit and waits for its end. resumed: that unit may be there from before; its end counts. */
+static int run_step_unit(Engine *e, const Step *step, bool undo, bool resumed, Error *reterr) {
+        Context *c = &e->context;
+        _cleanup_free_ char *name = step_unit_name(step, undo);
+        _cleanup_(job_freep) Job *job = NULL;
+        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
+        int r;
+
+        if (!name)
+                return -ENOMEM;
+
+        if (resumed) {
+                r = transient_find(c->manager, name, &state, reterr);
+                if (r < 0)
+                        return r;
+                if (r == TRANSIENT_DONE)
+                        return 0;
+                if (r == TRANSIENT_FAILED)
+                        return transient_explain(name, &state, reterr);
+                if (r == TRANSIENT_RUNNING) {
+                        r = job_find(c->manager, name, &job, reterr);
+                        if (r < 0)
+                                return r;
+                }
+        }
+        if (!job) {
+                r = transient_clear(c->manager, name, usec_from_now(c->config->stall_timeout_usec), reterr);
+                if (r >= 0)
+                        r = start_step_unit(e, step, undo, name, &job, reterr);
+                if (r < 0)
+                        return r;
+        }
+
+        /* EINTR only where the upgrade is to turn back or the machine goes down; what runs is not left half done. */
+        r = transient_await(job, c->config->stall_timeout_usec, on_report, e, reterr);
+        if ((r == -EINTR && !e->shutting_down) || r == -ETIMEDOUT)
+                (void) transient_clear(c->manager, name, usec_from_now(c->config->stall_timeout_usec), NULL);
+        return r;
+}
+
+/* Its end is in the record: the name is free again. */
+static void clear_step_unit(Engine *e, const Step *step, bool undo) {
+        _cleanup_free_ char *name = step_unit_name(step, undo);
+
+        if (name && step->place != IN_CONDUCTOR)
+                (void) transient_clear(e->context.manager, name, usec_from_now(CLEAR_TIMEOUT_USEC), NULL);
+}
+
+/* --- one row --- */
+
+/* The hold file is there whenever it has to be, whoever removed it. */
+static int prepare_row(Engine *e, const Step *step, Error *reterr) {
+        Context *c = &e->context;
+        pid_t pid = 0;
+        char name[32];
+        int r;
+
+        if (step->package_lock) {
+                r = package_lock_take(e, reterr);
+                if (r < 0)
+                        return r;
+        }
+        if (step->node != NODE_DOWN)
+                return 0;
+
+        r = hold_set(c, reterr);
+        if (r >= 0)
+                r = node_is_down(c, &pid, reterr);
+        if (r == 0)
+                return error_set(reterr, -EBUSY, NULL, "Somebody has started the node meanwhile: process %i (%s)", pid,
+                                process_name(name, pid));
+        return r < 0 ? r : 0;
+}
+
+static int run_row(Engine *e, const Step *step, bool undo, bool resumed, Error *reterr) {
+        Context *c = &e->context;
+        int r;
+
+        r = prepare_row(e, step, reterr);
+        if (r < 0)
+                return r;
+        if (step->place == IN_CONDUCTOR)
+                return (undo ? step->undo : step->apply)(c, reterr);
+        return run_step_unit(e, step, undo, resumed, reterr);
+}
+
+static void tell_begun(Engine *e, const Step *step, bool undo) {
+        const char *title = undo ? step->undo_title : step->title;
+
+        e->context.step = step->name;
+        journal_event(&e->context.journal, undo ? EVENT_STEP_UNDO_BEGUN : EVENT_STEP_BEGUN,
+                        &(JournalFields){ .step = step->name }, "%s: %s", step->name, title);
+        on_report(title, e);
+}
+
+static void tell_done(Engine *e, const Step *step, bool undo, usec_t took_usec) {
+        char span[TIMESPAN_TEXT_MAX];
+
+        journal_event(&e->context.journal, undo ? EVENT_STEP_UNDONE : EVENT_STEP_DONE,
+                        &(JournalFields){ .step = step->name, .result = "done", .usec = took_usec }, "%s: %s in %s",
+                        step->name, undo ? "undone" : "done", format_timespan(span, took_usec));
+}
+
+static const Step *row_of(Engine *e, size_t i, Error *reterr) {
+        const Step *step = step_find(e->txn->steps[i].name);
+
+        if (!step)
+                (void) error_set(reterr, -EBADMSG, "Finish it with the version of emqx-upgrade that began it.",
+                                "The transaction has a step '%s' that this program does not know",
+                                e->txn->steps[i].name);
+        return step;
+}
+
+/* --- stopping --- */
+
+/* Whether what is under way is to be broken off: asked after every event of every wait. */
+static bool is_interrupted(void *userdata) {
+        Engine *e = userdata;
+        const Step *step;
+
+        if (!e->stop_requested || e->stop_considered)
+                return e->shutting_down;
+
+        e->stop_considered = true;
+        e->shutting_down = manager_shutting_down(e->context.manager, NULL) > 0;
+        if (e->shutting_down) {
+                journal_event(&e->context.journal, EVENT_INTERRUPTED, &(JournalFields){ .step = e->context.step },
+                                "The machine goes down; the upgrade goes on at the next boot");
+                return true;
+        }
+
+        step = e->context.step ? step_find(e->context.step) : NULL;
+        journal_event(&e->context.journal, EVENT_STOP_REQUESTED, &(JournalFields){ .step = e->context.step },
+                        going_back(e) ? "Asked to stop; the way back is finished first"
+                                        : step && step->committing
+                                        ? "Asked to stop after the old version was taken off; the upgrade is finished first"
+                                        : "Asked to stop; going back");
+        if (going_back(e) || (step && step->committing))
+                e->stop_requested = false;
+        return e->stop_requested;
+}
+
+/* --- the walks --- */
+
+/* Returns 0: all done; 1: turned around; negative errno: cannot go on in this process. */
+static int walk_forward(Engine *e) {
+        Txn *t = e->txn;
+
+        for (size_t i = 0; i < t->n_steps; i++) {
+                _cleanup_(error_done) Error error = ERROR_NULL;
+                bool resumed = t->steps[i].state == STEP_BEGUN;
+                const Step *step;
+                int r = 0;
+
+                if (t->steps[i].state == STEP_DONE)
+                        continue;
+                step = row_of(e, i, &error);
+                if (!step)
+                        r = -EBADMSG;
+
+                if (r >= 0 && is_interrupted(e))
+                        r = -EINTR;
+                if (r >= 0 && t->steps[i].attempts >= e->context.config->attempts)
+                        r = error_set(&error, -ELOOP, NULL, "It was interrupted %u times", t->steps[i].attempts);
+                if (r >= 0) {
+                        tell_begun(e, step, false);
+                        r = txn_mark(t, i, STEP_BEGUN);
+                        if (r < 0)
+                                (void) error_set(&error, r, "Make the state directory writable, or make room in it.",
+                                                "Cannot write the record %s: %m", STATE_DIR "/transaction");
+                }
+                if (r >= 0)
+                        r = run_row(e, step, false, resumed, &error);
+                if (r >= 0 && step->verify) {
+                        r = step->verify(&e->context, &error);
+                        if (r == 0)
+                                r = error_set(&error, -EIO, NULL,
+                                                "It ended well, but the machine is not as it should be");
+                }
+
+                if (r == -EINTR && e->shutting_down)
+                        return r;
+                if (r == -ECONNRESET) /* the system bus; a new conductor connects anew */
+                        return r;
+                if (r == -EINTR)
+                        (void) error_set(&error, r, NULL, "Stopped by `systemctl stop %s`", t->unit);
+                if (r == -EALREADY)
+                        return r;
+                if (r < 0) {
+                        if (step && step->apply != inspect_apply)
+                                explain(e, EVENT_STEP_FAILED, step->name, step->name, &error, r);
+                        r = txn_turn_back(t, t->steps[i].name, error_text(&error, r), error.advice);
+                        if (step && step->apply != inspect_apply)
+                                journal_event(&e->context.journal, EVENT_UPGRADE_FAILED,
+                                                &(JournalFields){ .step = step->name,
+                                                                .result = "failed",
+                                                                .error = t->cause },
+                                                "The upgrade to %s failed at '%s': %s", t->plan->to, t->cause_step,
+                                                t->cause);
+                        if (step)
+                                clear_step_unit(e, step, false);
+                        return r < 0 ? r : 1;
+                }
+
+                r = txn_mark(t, i, STEP_DONE);
+                if (r < 0)
+                        return r;
+                clear_step_unit(e, step, false);
+                tell_done(e, step, false, t->steps[i].took_usec);
+                if (step->package_lock && (i + 1 == t->n_steps || !upgrade_steps[i + 1].package_lock))
+                        package_lock_release(e);
+        }
+        return 0;
+}
+
+/* Returns 0: all undone; 1: stuck; negative errno as above. */
+static int walk_back(Engine *e) {
+        Txn *t = e->txn;
+
+        for (size_t i = t->n_steps; i-- > 0;) {
+                _cleanup_(error_done) Error error = ERROR_NULL;
+                bool resumed = t->steps[i].state == STEP_UNDO_BEGUN;
+                const Step *step;
+                int r = 0;
+
+                if (t->steps[i].state == STEP_TODO || t->steps[i].state == STEP_UNDONE)
+                        continue;
+                step = row_of(e, i, &error);
+                if (!step)
+                        r = -EBADMSG;
+                if (step && !step->undo) {
+                        r = txn_mark(t, i, STEP_UNDONE);
+                        if (r < 0)
+                                return r;
+                        continue;
+                }
+
+                if (r >= 0 && t->steps[i].attempts >= e->context.config->attempts)
+                        r = error_set(&error, -ELOOP, NULL, "It was interrupted %u times", t->steps[i].attempts);
+                if (r >= 0) {
+                        tell_begun(e, step, true);
+                        clear_step_unit(e, step, false); /* the way forward may have left it running */
+                        r = txn_mark(t, i, STEP_UNDO_BEGUN);
+                        if (r < 0)
+                                return r;
+                        r = run_row(e, step, true, resumed, &error);
+                }
+                if (r == -ECONNRESET || (r == -EINTR && e->shutting_down))
+                        return r;
+                if (r < 0) {
+                        explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
+                        r = txn_stick(t, t->steps[i].name, error_text(&error, r));
+                        if (step)
+                                clear_step_unit(e, step, true);
+                        return r < 0 ? r : 1;
+                }
+
+                r = txn_mark(t, i, STEP_UNDONE);
+                if (r < 0)
+                        return r;
+                clear_step_unit(e, step, true);
+                tell_done(e, step, true, t->steps[i].took_usec);
+        }
+        return 0;
+}
+
+/* --- the end --- */
+
+static ExitStatus unfinished(Engine *e, int r) {
+        if (r != -EINTR)
+                journal_event(&e->context.journal, EVENT_INTERRUPTED,
+                                &(JournalFields){ .step = e->context.step, .error_number = r },
+                                "Cannot go on in this process (%s); the record says how far the upgrade is, and systemd starts it again",
+                                strerror(-r));
+        return EXIT_INTERRUPTED;
+}
+
+static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event event, const char *message) {
+        Txn *t = e->txn;
+        int r;
+
+        r = txn_close(t, result);
+        if (r < 0)
+                return unfinished(e, r);
+        journal_event(&e->context.journal, event,
+                        &(JournalFields){ .result = txn_result_name(result),
+                                        .error = t->cause,
+                                        .usec = t->ended_realtime_usec - t->started_realtime_usec,
+                                        .downtime_usec = plan_downtime_usec(t->plan) },
+                        "%s%s%s%s%s", message, t->cause ? ": " : "", t->cause ?: "", t->advice ? ". " : "",
+                        t->advice ?: "");
+        status_write(t, NULL, message);
+        (void) sd_notifyf(0, "STATUS=%s", message);
+        return status;
+}
+
+static ExitStatus finish_stuck(Engine *e) {
+        Txn *t = e->txn;
+
+        journal_event(&e->context.journal, EVENT_ROLLBACK_FAILED,
+                        &(JournalFields){ .step = t->back_cause_step, .result = "stuck", .error = t->back_cause },
+                        "The upgrade to %s failed (%s), and so did the way back, at '%s': %s. Nothing is lost: configuration and "
+                        "data are in " STATE_DIR "/backups/%s. %s is held. When the reason is gone, go on with: "
+                        "systemctl start emqx-upgrade-rollback@%s.service",
+                        t->plan->to, t->cause ?: "?", t->back_cause_step ?: "?", t->back_cause ?: "?", t->plan->id,
+                        t->plan->unit ?: "emqx.service", t->plan->id);
+        status_write(t, t->back_cause_step, "The way back failed; a person is needed");
+        (void) sd_notify(0, "STATUS=The way back failed; a person is needed");
+        return EXIT_STUCK;
+}
+
+ExitStatus engine_run(Engine *e) {
+        _cleanup_free_ char *message = NULL;
+        Txn *t = e->txn;
+        int r = 1;
+
+        e->package_lock_fd = -1;
+        e->context.report = on_report;
+        e->context.userdata = e;
+        manager_set_interrupt(e->context.manager, is_interrupted, e);
+
+        if (t->direction == TXN_FORWARD)
+                r = walk_forward(e);
+        if (r == -EALREADY) { /* found by inspect: nothing was done, nothing is to be remembered */
+                r = txn_forget(t);
+                if (r < 0)
+                        return unfinished(e, r);
+                journal_event(&e->context.journal, EVENT_NOTHING_TO_DO, NULL,
+                                "The node runs EMQX %s already: nothing to do", t->plan->to);
+                return EXIT_DONE;
+        }
+        if (r == 0) {
+                char span[TIMESPAN_TEXT_MAX];
+
+                if (asprintf(&message, "EMQX %s was upgraded to %s; the node was down for %s", t->plan->from,
+                                    t->plan->to, format_timespan(span, plan_downtime_usec(t->plan))) < 0)
+                        return unfinished(e, -ENOMEM);
+                return finish(e, TXN_DONE, EXIT_DONE, EVENT_UPGRADE_DONE, message);
+        }
+
+        if (t->direction == TXN_BACK) {
+                bool touched = txn_touched_node(t), refused = streq_ptr(t->cause_step, "inspect");
+
+                if (touched)
+                        journal_event(&e->context.journal, EVENT_ROLLBACK_STARTED,
+                                        &(JournalFields){ .step = t->cause_step, .error = t->cause },
+                                        "Going back to EMQX %s: %s", t->plan->from, t->cause);
+                r = walk_back(e);
+                if (r == 0 && refused)
+                        return finish(e, TXN_REFUSED, EXIT_REFUSED, EVENT_UPGRADE_REFUSED,
+                                        "Refused, and nothing was touched");
+                if (r == 0) {
+                        if (asprintf(&message,
+                                            touched ? "Back on EMQX %s, with its configuration and data"
+                                                    : "EMQX %s was not touched",
+                                            t->plan->from) < 0)
+                                return unfinished(e, -ENOMEM);
+                        return finish(e, TXN_ROLLED_BACK, EXIT_ROLLED_BACK, EVENT_ROLLBACK_DONE, message);
+                }
+        }
+        return t->direction == TXN_STUCK ? finish_stuck(e) : unfinished(e, r);
+}
+
+/* --- inside a step unit --- */
+
+static void report_to_conductor(const char *text, void *userdata) {
+        const Context *c = userdata;
+
+        (void) sd_notifyf(0, "STATUS=%s\nEXTEND_TIMEOUT_USEC=%" PRIu64, text, config_patience_usec(c->config));
+}
+
+ExitStatus engine_run_step(Context *c, const char *name, bool undo) {
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        const Step *step = step_find(name);
+        int r;
+
+        if (!step || step->place == IN_CONDUCTOR || (undo && !step->undo))
+                return EXIT_USAGE;
+        c->step = step->name;
+        c->report = report_to_conductor;
+        c->userdata = c;
+
+        r = (undo ? step->undo : step->apply)(c, &error);
+        if (r < 0)
+                (void) sd_notifyf(0, "STATUS=%s%s%s\nERRNO=%i", error_text(&error, r), error.advice ? ". " : "",
+                                error.advice ?: "", -r);
+        (void) sd_notify_barrier(0, 5 * USEC_PER_SEC);
+        return r < 0 ? EXIT_INTERRUPTED : EXIT_DONE;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Engine: walks the table of steps, the only loop that does.
+ *
+ * Downwards: for each row not yet DONE, mark BEGUN, apply, ask verify, mark DONE. A failure turns around. Upwards: for
+ * each row that was begun, from the last, mark UNDO_BEGUN, undo, mark UNDONE. A failed undo makes it STUCK.
+ * After an interruption the same walk is made again: a row found BEGUN is first asked for (its unit may still run, or
+ * have ended; its verify may say that it is done), then run again, up to Attempts= times; then it turns around.
+ *
+ * Rows that touch files or packages run as transient units, which outlive the conductor and are found by name. */
+
+#include "base/strv.h"
+#include "steps/step.h"
+#include "txn/txn.h"
+
+/* Exit statuses: emqx-upgrade(1). */
+typedef enum ExitStatus {
+        EXIT_DONE = 0,        /* done, or nothing to do */
+        EXIT_INTERRUPTED = 1, /* the record says how far; systemd starts the conductor again */
+        EXIT_USAGE = 2,
+        EXIT_REFUSED = 3,     /* by a check; nothing was touched */
+        EXIT_ROLLED_BACK = 4, /* failed, and the old version is back */
+        EXIT_STUCK = 5,       /* failed, and so did the way back: a person is needed */
+} ExitStatus;
+
+typedef struct Engine {
+        Txn *txn;
+        Context context; /* of the steps; its plan is the transaction's */
+        int package_lock_fd;
+        bool stop_requested;  /* by SIGTERM */
+        bool stop_considered; /* it was decided that the upgrade goes on all the same */
+        bool shutting_down;
+        char *report; /* the last words of the step that runs */
+} Engine;
+
+/* Names of all steps, for txn_create(); the caller's. */
+char **engine_step_names(void);
+
+/* Goes on with e->txn from wherever it is, to its end, and closes it. e->context has config, manager and event. */
+ExitStatus engine_run(Engine *e);
+
+/* What a step unit runs: one row of the table, as the transaction of this moment says. */
+ExitStatus engine_run_step(Context *c, const char *name, bool undo);

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "txn/status.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "base/fileio.h"
+
+#define STATUS_BYTES_MAX (1024 * 1024)
+
+unsigned status_percent(const Txn *t) {
+        size_t begun = 0, over = 0;
+
+        for (size_t i = 0; i < t->n_steps; i++) {
+                StepState s = t->steps[i].state;
+
+                begun += s != STEP_TODO;
+                over += t->direction == TXN_FORWARD ? s == STEP_DONE : s == STEP_UNDONE;
+        }
+        if (t->direction == TXN_FORWARD)
+                begun = t->n_steps;
+        return begun > 0 ? (unsigned) (over * 100 / begun) : 0;
+}
+
+void status_write(const Txn *t, const char *step, const char *text) {
+        _cleanup_json_ json_object *o = NULL;
+        const char *content;
+        size_t size;
+
+        if (txn_to_json(t, &o) < 0 || json_add_text(o, "step", step) < 0 || json_add_text(o, "status", text) < 0 ||
+                        json_add_number(o, "percent", status_percent(t)) < 0 ||
+                        json_add_number(o, "downtime_usec", plan_downtime_usec(t->plan)) < 0)
+                return;
+        content = json_object_to_json_string_length(
+                        o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+        if (content)
+                (void) replace_volatile_file_at(AT_FDCWD, STATUS_PATH, content, size, 0644);
+}
+
+int status_read(json_object **ret, Error *reterr) {
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        int r;
+
+        r = read_file_at(AT_FDCWD, STATUS_PATH, STATUS_BYTES_MAX, &text, &size);
+        if (r == -ENOENT)
+                return r;
+        if (r >= 0)
+                r = json_parse(text, size, ret);
+        return r < 0 ? error_set(reterr, r, NULL, "Cannot read %s: %m", STATUS_PATH) : 0;
+}

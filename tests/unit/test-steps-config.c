@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "tests/unit/test-util.h"
+
+#include "base/fileio.h"
+#include "steps/config.h"
+
+typedef struct Fixture {
+        char *root;
+        Config *config;
+        Error error;
+} Fixture;
+
+static int set_up(void **state) {
+        Fixture *f = calloc(1, sizeof(Fixture));
+        _cleanup_free_ char *dir = NULL;
+
+        f->root = make_tmpdir();
+        assert_true(asprintf(&dir, "%s/etc/emqx-upgrade/emqx-upgrade.conf.d", f->root) > 0);
+        assert_int_equal(mkdir_parents(dir, 0755), 0);
+        *state = f;
+        return 0;
+}
+
+static int tear_down(void **state) {
+        Fixture *f = *state;
+
+        (void) config_free(f->config);
+        error_done(&f->error);
+        remove_tmpdir(f->root);
+        free(f);
+        return 0;
+}
+
+static void write_config(Fixture *f, const char *name, const char *text, size_t size) {
+        _cleanup_free_ char *path = NULL;
+
+        assert_true(asprintf(&path, "%s/etc/emqx-upgrade/%s", f->root, name) > 0);
+        assert_int_equal(replace_volatile_file_at(AT_FDCWD, path, text, size, 0644), 0);
+}
+
+static int load(Fixture *f) {
+        f->config = config_free(f->config);
+        error_done(&f->error);
+        return config_load(f->root, &f->config, &f->error);
+}
+
+static void nothing_is_all_defaults(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(load(f), 0);
+        assert_string_equal(f->config->packages_dir, "/var/lib/emqx-upgrade/packages");
+        assert_true(f->config->require_old_package);
+        assert_true(f->config->start_timeout_usec == 5 * USEC_PER_MINUTE);
+        assert_int_equal(f->config->attempts, 3);
+        assert_string_equal(f->config->unit, "emqx.service");
+}
+
+static void later_files_win_in_the_order_of_their_names(void **state) {
+        static const char main_file[] = "# comment\n[Upgrade]\nAttempts=5\nStartTimeoutSec=1h 30min\n",
+                          b[] = "[Upgrade]\nAttempts = 7\n[Node]\nMqttProbe=off\nMqttPort=1884\n",
+                          a[] = "[Upgrade]\r\nAttempts=6\r\nPackagesDirectory=/srv/packages\r\n", other[] = "garbage";
+        Fixture *f = *state;
+
+        write_config(f, "emqx-upgrade.conf", main_file, strlen(main_file));
+        write_config(f, "emqx-upgrade.conf.d/b.conf", b, strlen(b));
+        write_config(f, "emqx-upgrade.conf.d/a.conf", a, strlen(a));
+        write_config(f, "emqx-upgrade.conf.d/a.conf~", other, strlen(other));
+        assert_int_equal(load(f), 0);
+        assert_int_equal(f->config->attempts, 7);
+        assert_true(f->config->start_timeout_usec == 90 * USEC_PER_MINUTE);
+        assert_false(f->config->mqtt_probe);
+        assert_int_equal(f->config->mqtt_port, 1884);
+        assert_string_equal(f->config->packages_dir, "/srv/packages");
+}
+
+static void empty_value_is_the_default_again(void **state) {
+        static const char text[] = "[Upgrade]\nAttempts=9\nAttempts=\n[Node]\nMqttPort=\n";
+        Fixture *f = *state;
+
+        write_config(f, "emqx-upgrade.conf", text, strlen(text));
+        assert_int_equal(load(f), 0);
+        assert_int_equal(f->config->attempts, 3);
+}
+
+static void wrong_lines_are_refused_with_file_line_and_expectation(void **state) {
+        static const struct {
+                const char *text;
+                int line;
+                const char *expected;
+        } wrong[] = {
+                { "[Upgrade]\nAttempts=many\n", 2, "expected a number from 1 to 100" },
+                { "[Upgrade]\nAttempts=0\n", 2, "expected a number from 1 to 100" },
+                { "[Upgrade]\n\nAttempts=18446744073709551617\n", 3, "expected a number from 1 to 100" },
+                { "[Upgrade]\nStartTimeoutSec=soon\n", 2, "expected a time span" },
+                { "[Upgrade]\nStartTimeoutSec=infinity\n", 2, "expected a time span" },
+                { "[Upgrade]\nPackagesDirectory=packages\n", 2, "expected an absolute path" },
+                { "[Upgrade]\nPackagesDirectory=/a/../b\n", 2, "expected an absolute path" },
+                { "[Upgrade]\nRequireOldPackage=maybe\n", 2, "expected yes or no" },
+                { "[Upgrade]\nAttemps=3\n", 2, "no such key in [Upgrade]" },
+                { "[Upgrad]\nAttempts=3\n", 2, "expected the section [Upgrade] or [Node]" },
+                { "Attempts=3\n", 1, "expected a section" },
+                { "[Node]\nUnit=../emqx.service\n", 2, "expected the name of a service" },
+                { "[Node]\nUnit=emqx\n", 2, "expected the name of a service" },
+                { "[Node]\nMqttPort=70000\n", 2, "expected a TCP port" },
+                { "[Upgrade]\nnonsense\n", 2, "expected [Section] or Key=value" },
+                { "[Upgrade]\nAttempts=3\x01\n", 2, "a control character" },
+        };
+        Fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(wrong); i++) {
+                _cleanup_free_ char *place = NULL;
+
+                write_config(f, "emqx-upgrade.conf", wrong[i].text, strlen(wrong[i].text));
+                assert_int_equal(load(f), -EINVAL);
+                assert_true(asprintf(&place, "%s/etc/emqx-upgrade/emqx-upgrade.conf:%i: ", f->root, wrong[i].line) >
+                                0);
+                assert_non_null(startswith(f->error.message, place));
+                assert_non_null(strstr(f->error.message, wrong[i].expected));
+                assert_non_null(f->error.advice);
+        }
+}
+
+static void line_that_is_too_long_is_refused(void **state) {
+        char text[4096];
+        Fixture *f = *state;
+
+        (void) snprintf(text, sizeof(text), "[Upgrade]\nPackagesDirectory=/%0*d\n", 3000, 0);
+        write_config(f, "emqx-upgrade.conf", text, strlen(text));
+        assert_int_equal(load(f), -EINVAL);
+        assert_non_null(strstr(f->error.message, ":2: expected a line of at most 190 characters"));
+}
+
+static void nul_byte_is_refused(void **state) {
+        static const char text[] = "[Upgrade]\nAttempts=3\0\nAttempts=4\n";
+        Fixture *f = *state;
+
+        write_config(f, "emqx-upgrade.conf", text, sizeof(text) - 1);
+        assert_int_equal(load(f), -EINVAL);
+}
+
+static void directory_in_place_of_the_file_is_refused(void **state) {
+        _cleanup_free_ char *path = NULL;
+        Fixture *f = *state;
+
+        assert_true(asprintf(&path, "%s/etc/emqx-upgrade/emqx-upgrade.conf", f->root) > 0);
+        assert_int_equal(mkdir(path, 0755), 0);
+        assert_int_equal(load(f), -EISDIR);
+        assert_non_null(strstr(f->error.message, "Cannot read the configuration file"));
+}
+
+static void random_bytes_never_crash(void **state) {
+        static const char pieces[] = "[]=#;\n\r\t Upgrade Node Attempts=3 \\\"'";
+        char text[512];
+        Fixture *f = *state;
+        unsigned seed = 1;
+
+        for (unsigned i = 0; i < 500; i++) {
+                size_t n = (size_t) rand_r(&seed) % sizeof(text);
+
+                for (size_t j = 0; j < n; j++)
+                        text[j] = rand_r(&seed) % 4 ? pieces[(size_t) rand_r(&seed) % (sizeof(pieces) - 1)]
+                                                    : (char) rand_r(&seed);
+                write_config(f, "emqx-upgrade.conf", text, n);
+                (void) load(f);
+                assert_true(f->config || f->error.message);
+        }
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                TEST(nothing_is_all_defaults),
+                TEST(later_files_win_in_the_order_of_their_names),
+                TEST(empty_value_is_the_default_again),
+                TEST(wrong_lines_are_refused_with_file_line_and_expectation),
+                TEST(line_that_is_too_long_is_refused),
+                TEST(nul_byte_is_refused),
+                TEST(directory_in_place_of_the_file_is_refused),
+                TEST(random_bytes_never_crash),
+        };
+
+        return cmocka_run_group_tests_name("config", tests, NULL, NULL);
+}
