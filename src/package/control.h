@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Control: the control data of a .deb (deb-control(5)), read from the file with libarchive. Does not log. */
+/* Control: the text that says what a .deb is (deb-control(5)). Does not log. */
 
 #include "package/package.h"
 
-/* The fields of a control file that matter here. -EBADMSG: one is missing, doubled or cannot be. */
+/* Fills name, version, arch and installed_bytes of p from text. -EBADMSG: a field is missing, doubled or cannot be, or
+ * the text is no control data at all; p may then be half filled. */
 int control_parse(const char *text, Package *p, Error *reterr);
-
-/* deb(5): an ar archive of debian-binary, control.tar.*, data.tar.*. Reads the control member alone. */
-int deb_read(const char *path, Package **ret, Error *reterr);
-
-/* Reads every byte of both members: what was cut off or has changed in a compressed one is found. */
-int deb_verify(const char *path, Error *reterr);

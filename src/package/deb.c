@@ -2,49 +2,39 @@
 
 /* Debian packages, through dpkg(1). Its frontend lock is the caller's, for as long as remove and install take. */
 
-#include <ctype.h>
-#include <dirent.h>
 #include <sys/stat.h>
 
-#include "package/control.h"
-
-#define DPKG "/usr/bin/dpkg"
-#define DPKG_QUERY "/usr/bin/dpkg-query"
-#define QUERY_TIMEOUT_USEC (60 * USEC_PER_SEC)
-#define ERROR_LINES_MAX 4
-
-/* A tool that asks nothing, and prints plain lines. */
-static char *const quiet[] = { (char *) "DEBIAN_FRONTEND=noninteractive", (char *) "DPKG_COLORS=never",
-        (char *) "DPKG_PAGER=cat", (char *) "DPKG_FRONTEND_LOCKED=1", NULL };
+#include "package/deb-file.h"
+#include "package/dpkg.h"
 
 static bool deb_present(void) {
-        return access("/var/lib/dpkg/status", R_OK) >= 0 && access(DPKG, X_OK) >= 0;
+        return access(DPKG_DIR "/status", R_OK) >= 0 && access(DPKG, X_OK) >= 0;
 }
 
 static int deb_host_arch(char **ret, Error *reterr) {
         _cleanup_free_ char *output = NULL;
         int r;
 
-        r = process_capture(STRV_MAKE(DPKG, "--print-architecture"),
-                        &(ProcessOptions){ .timeout_usec = QUERY_TIMEOUT_USEC }, &output, reterr);
+        r = dpkg_ask(STRV_MAKE(DPKG, "--print-architecture"), &output, reterr);
         if (r < 0)
                 return r;
         output[strcspn(output, "\n")] = 0;
         if (r > 0 || !*output)
-                return error_set(reterr, -EIO, NULL, "dpkg --print-architecture failed with status %i", r);
+                return error_set(reterr, -EREMOTEIO, NULL, "dpkg --print-architecture failed with status %i: %s", r,
+                                output);
         *ret = TAKE_PTR(output);
         return 0;
 }
 
-/* One line of dpkg-query: name, version, architecture, state, between tabs. */
+/* One line of dpkg-query: name, architecture, state, version, between tabs. What is no such line is a message. */
 static int add_installed(char *line, InstalledList *list) {
-        char *save = NULL, *name = strtok_r(line, "\t", &save), *arch = strtok_r(NULL, "\t", &save),
-             *state = strtok_r(NULL, "\t", &save), *version = strtok_r(NULL, "\t", &save);
+        const char *name = strsep(&line, "\t"), *arch = strsep(&line, "\t"), *state = strsep(&line, "\t"),
+                   *version = line;
         Installed *larger, *i;
 
-        if (!name || !arch || !state)
+        if (!name || !arch || !state || !version)
                 return 0;
-        /* "deinstall ok config-files" is what a removal leaves, "… not-installed" what a purge leaves. */
+        /* "deinstall ok config-files" is what a removal leaves, "unknown ok not-installed" what a purge leaves. */
         if (endswith(state, " not-installed") || endswith(state, " config-files"))
                 return 0;
         larger = reallocarray(list->items, list->n + 1, sizeof(Installed));
@@ -52,15 +42,18 @@ static int add_installed(char *line, InstalledList *list) {
                 return -ENOMEM;
         list->items = larger;
         i = &list->items[list->n++];
-        *i = (Installed){ strdup(name), strdup(version ?: ""), strdup(arch), strdup(state),
-                endswith(state, " ok installed") };
+        *i = (Installed){ .name = strdup(name),
+                .version = strdup(version),
+                .arch = strdup(arch),
+                .state = strdup(state),
+                .complete = endswith(state, " ok installed") };
         return i->name && i->version && i->arch && i->state ? 0 : -ENOMEM;
 }
 
 static int deb_query(char *const *names, InstalledList *ret, Error *reterr) {
         _cleanup_strv_ char **argv = NULL;
         _cleanup_free_ char *output = NULL;
-        char *save = NULL;
+        char *rest;
         int r;
 
         if (strv_extend(&argv, DPKG_QUERY) < 0 || strv_extend(&argv, "--show") < 0 ||
@@ -71,105 +64,81 @@ static int deb_query(char *const *names, InstalledList *ret, Error *reterr) {
                         return -ENOMEM;
 
         /* 1 says that some of them are unknown, which is no error here. */
-        r = process_capture(argv, &(ProcessOptions){ .timeout_usec = QUERY_TIMEOUT_USEC }, &output, reterr);
+        r = dpkg_ask(argv, &output, reterr);
         if (r > 1)
-                r = error_set(reterr, -EIO, NULL, "dpkg-query failed with status %i: %.*s", r,
+                r = error_set(reterr, -EREMOTEIO, NULL, "dpkg-query failed with status %i: %.*s", r,
                                 (int) strcspn(output, "\n"), output);
         if (r < 0)
                 return r;
-        for (char *line = strtok_r(output, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
-                r = strchr(line, '\t') ? add_installed(line, ret) : 0;
+        rest = output;
+        for (char *line; (line = strsep(&rest, "\n"));) {
+                r = add_installed(line, ret);
                 if (r < 0)
                         return r;
         }
         return 0;
 }
 
-/* Files with numeric names are what an interrupted dpkg leaves to be taken up (unattended-upgrades asks the same). */
-static bool updates_pending(void) {
-        DIR *dir = opendir("/var/lib/dpkg/updates");
-        struct dirent *de;
-        bool pending = false;
-
-        if (!dir)
-                return false;
-        while (!pending && (de = readdir(dir)))
-                pending = isdigit((unsigned char) de->d_name[0]) && !de->d_name[strspn(de->d_name, "0123456789")];
-        (void) closedir(dir);
-        return pending;
-}
-
+/* Packages that dpkg left in the middle of something: half-installed (H), unpacked (U), half-configured (F), or to be
+ * reinstalled (R). Waiting for a trigger (W, t) is not among them: the next run of dpkg sees to that. */
 static int deb_check_state(Error *reterr) {
-        static const char advice[] = "Finish it with: dpkg --configure -a";
-        _cleanup_free_ char *output = NULL;
+        static const char advice[] = "See dpkg --audit, and finish it with: dpkg --configure -a";
+        _cleanup_free_ char *output = NULL, *names = NULL;
+        char *rest;
         int r;
 
-        if (updates_pending())
+        if (dpkg_interrupted())
                 return error_set(reterr, -EUCLEAN, advice, "dpkg was interrupted");
-        r = process_capture(STRV_MAKE(DPKG, "--audit"), &(ProcessOptions){ .timeout_usec = QUERY_TIMEOUT_USEC },
-                        &output, reterr);
-        if (r < 0)
-                return r;
-        if (r > 0 || *output)
-                return error_set(reterr, -EUCLEAN, advice, "dpkg --audit finds packages that are not whole: %.*s",
-                                (int) strcspn(output, "\n"), output);
-        return 0;
-}
-
-/* --- running dpkg --- */
-
-typedef struct DpkgOutput {
-        const PackageRun *run;
-        char *errors; /* the first few lines that say why */
-        unsigned n_errors;
-} DpkgOutput;
-
-static bool is_error_line(const char *line) {
-        return strstr(line, "error") || strstr(line, "depends on") || strstr(line, "dependency problems");
-}
-
-static void on_dpkg_line(const char *line, void *userdata) {
-        DpkgOutput *o = userdata;
-        char *joined;
-
-        if (o->run && o->run->on_line)
-                o->run->on_line(line, o->run->userdata);
-        if (!is_error_line(line) || o->n_errors == ERROR_LINES_MAX)
-                return;
-        line += strspn(line, " ");
-        if (asprintf(&joined, "%s%s%s", o->errors ?: "", o->errors ? "; " : "", line) < 0)
-                return;
-        free(o->errors);
-        o->errors = joined;
-        o->n_errors++;
-}
-
-/* No time limit: dpkg is not broken off in the middle. What hangs in it is found by the unit it runs in. */
-static int run_dpkg(char *const *argv, const PackageRun *run, const char *what, Error *reterr) {
-        DpkgOutput output = { .run = run };
-        int r;
-
-        r = process_run(argv, &(ProcessOptions){ .environment = quiet, .on_line = on_dpkg_line, .userdata = &output },
+        r = dpkg_ask(STRV_MAKE(DPKG_QUERY, "--show", "--showformat=${db:Status-Abbrev}\t${binary:Package}\n"), &output,
                         reterr);
         if (r > 0)
-                r = error_set(reterr, -EREMOTEIO, NULL, "%s failed with status %i: %s", what, r,
-                                output.errors ?: "it does not say why");
-        free(output.errors);
-        return r;
+                r = error_set(reterr, -EREMOTEIO, NULL, "dpkg-query failed with status %i: %.*s", r,
+                                (int) strcspn(output, "\n"), output);
+        if (r < 0)
+                return r;
+        rest = output;
+        for (char *line; (line = strsep(&rest, "\n"));) {
+                const char *name = strchr(line, '\t');
+                char *joined;
+
+                if (!name || (!strchr("HUF", line[1]) && line[2] != 'R'))
+                        continue;
+                if (asprintf(&joined, "%s%s%s", names ?: "", names ? ", " : "", name + 1) < 0)
+                        return -ENOMEM;
+                free(names);
+                names = joined;
+        }
+        return names ? error_set(reterr, -EUCLEAN, advice, "dpkg has left packages half installed: %s", names) : 0;
 }
 
-/* dpkg's own check of dependencies; --dry-run takes no lock and changes nothing. */
+/* Conflicts, architecture, what must be there before; then dependencies; then whether others would miss what is there
+ * now. None of these takes a lock or changes anything. */
 static int deb_check_install(const Package *p, Error *reterr) {
-        return run_dpkg(STRV_MAKE(DPKG, "--dry-run", "--no-pager", "--log=/dev/null", "--install", p->path), NULL,
+        _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
+        int r;
+
+        r = dpkg_run(STRV_MAKE(DPKG, "--dry-run", "--no-pager", "--log=/dev/null", "--install", p->path), NULL,
                         "The trial run of dpkg --install", reterr);
+        if (r >= 0)
+                r = dpkg_check_depends(p, reterr);
+        if (r >= 0)
+                r = deb_query(STRV_MAKE(p->name), &list, reterr);
+        if (r < 0 || list.n == 0)
+                return r;
+        return dpkg_run(STRV_MAKE(DPKG, "--dry-run", "--no-pager", "--log=/dev/null", "--remove", p->name), NULL,
+                        "The trial run of dpkg --remove", reterr);
 }
 
+/* Takes over what a killed dpkg left in its journal. That alone: configuring what is only half there would run a
+ * maintainer script that may be the very reason why we are going back. Triggers of other packages may fail. */
 static int deb_mend(const PackageRun *run, Error *reterr) {
-        if (!updates_pending())
+        _cleanup_(error_done) Error why = ERROR_NULL;
+        int r;
+
+        if (!dpkg_interrupted())
                 return 0;
-        return run_dpkg(STRV_MAKE(DPKG, "--no-pager", "--force-confold", "--force-confdef", "--configure",
-                                        "--pending"),
-                        run, "dpkg --configure --pending", reterr);
+        r = dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--triggers-only", "--pending"), run, "dpkg --triggers-only", &why);
+        return r < 0 && dpkg_interrupted() ? error_set(reterr, r, why.advice, "%s", error_text(&why, r)) : 0;
 }
 
 /* EMQX's postrm removes its links in /usr/bin with rm, which fails where one is missing (rm without -f under set -e); its
@@ -203,6 +172,15 @@ static int remove_dangling_links(Error *reterr) {
         return 0;
 }
 
+/* An interrupted unpacking leaves files that no record knows of: unpacked once more, they can be removed. Where that
+ * fails the removal is tried all the same. */
+static void unpack_again(const Installed *i, const PackageRun *run) {
+        if (run && run->repair_path && strstr(i->state, " reinstreq "))
+                (void) dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--force-confold", "--force-confdef", "--unpack",
+                                                run->repair_path),
+                                run, "dpkg --unpack", NULL);
+}
+
 static int deb_remove(const char *name, const PackageRun *run, Error *reterr) {
         _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
         int r;
@@ -210,13 +188,15 @@ static int deb_remove(const char *name, const PackageRun *run, Error *reterr) {
         r = deb_query(STRV_MAKE(name), &list, reterr);
         if (r < 0 || list.n == 0)
                 return r;
+        unpack_again(&list.items[0], run);
         r = make_links_removable(reterr);
         if (r < 0)
                 return r;
         /* Never purge: its postrm deletes configuration, data and logs. A package whose installation broke off is
          * marked as needing another one, which must not keep it from going. */
-        return run_dpkg(STRV_MAKE(DPKG, "--no-pager", "--force-remove-reinstreq", "--remove", name), run,
-                        "dpkg --remove", reterr);
+        r = dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--force-remove-reinstreq", "--remove", name), run, "dpkg --remove",
+                        reterr);
+        return r < 0 ? r : remove_dangling_links(reterr);
 }
 
 /* confold, confdef: what the operator has edited stays. confmiss: dpkg takes a file that is missing for one that was
@@ -227,7 +207,7 @@ static int deb_install(const Package *p, const PackageRun *run, Error *reterr) {
         r = remove_dangling_links(reterr);
         if (r < 0)
                 return r;
-        return run_dpkg(STRV_MAKE(DPKG, "--no-pager", "--force-confold", "--force-confdef", "--force-confmiss",
+        return dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--force-confold", "--force-confdef", "--force-confmiss",
                                         "--force-downgrade", "--install", p->path),
                         run, "dpkg --install", reterr);
 }
@@ -237,8 +217,8 @@ const PackageKind package_kind_deb = {
         .lock_path = "/var/lib/dpkg/lock-frontend",
         .default_root_dir = "/usr/lib/emqx",
         .present = deb_present,
-        .read = deb_read,
-        .verify = deb_verify,
+        .read = deb_file_read,
+        .verify = deb_file_verify,
         .host_arch = deb_host_arch,
         .query = deb_query,
         .check_state = deb_check_state,

@@ -40,6 +40,10 @@ void installed_list_done(InstalledList *l);
 typedef struct PackageRun {
         ProcessLineFunc on_line; /* what it prints */
         void *userdata;
+
+        /* For remove: the file of the package that is to go. Where its installation was broken off in the middle of
+         * the unpacking, it is unpacked again, so that all of it can be removed. NULL: the rest of it may stay. */
+        const char *repair_path;
 } PackageRun;
 
 typedef struct PackageKind {
@@ -62,10 +66,11 @@ typedef struct PackageKind {
         /* Which of names (strv) are known to it, whatever their state. */
         int (*query)(char *const *names, InstalledList *ret, Error *reterr);
 
-        /* 0 where no package is half installed. */
+        /* 0 where no package, whichever it is, is half installed; -EUCLEAN: reterr names those that are. */
         int (*check_state)(Error *reterr);
 
-        /* Whether p could be installed over what is there: dependencies, conflicts. Changes nothing, needs no lock. */
+        /* Whether p can take the place of what is there: architecture, dependencies, conflicts, packages that depend on
+         * what would go. Changes nothing, needs no lock and no network. -ENOPKG: a dependency is missing. */
         int (*check_install)(const Package *p, Error *reterr);
 
         /* All three can be run again after an interruption anywhere. mend brings the package manager itself back to work

@@ -7,6 +7,7 @@
 #include "base/fileio.h"
 #include "base/process.h"
 #include "package/control.h"
+#include "package/deb-file.h"
 #include "package/store.h"
 
 typedef struct Fixture {
@@ -68,12 +69,12 @@ static void metadata_comes_from_the_file(void **state) {
                 _cleanup_free_ char *path = path_of(f, "misleading-9.9.9.deb");
 
                 make_deb(f, "misleading-9.9.9.deb", "emqx", "4.4.0", "amd64", compressions[i]);
-                assert_int_equal(deb_read(path, &p, &f->error), 0);
+                assert_int_equal(deb_file_read(path, &p, &f->error), 0);
                 assert_string_equal(p->name, "emqx");
                 assert_string_equal(p->version, "4.4.0");
                 assert_string_equal(p->arch, "amd64");
                 assert_true(p->installed_bytes == 12 * 1024);
-                assert_int_equal(deb_verify(path, &f->error), 0);
+                assert_int_equal(deb_file_verify(path, &f->error), 0);
         }
 }
 
@@ -88,7 +89,7 @@ static void truncated_package_is_found_anywhere(void **state) {
         for (off_t size = st.st_size - 64; size >= 0; size -= st.st_size / 23) {
                 error_done(&f->error);
                 assert_int_equal(truncate(path, size), 0);
-                assert_int_equal(deb_verify(path, &f->error), -EBADMSG);
+                assert_int_equal(deb_file_verify(path, &f->error), -EBADMSG);
                 assert_non_null(strstr(f->error.message, path));
                 assert_non_null(f->error.advice);
         }
@@ -108,7 +109,7 @@ static void changed_byte_in_a_compressed_member_is_found(void **state) {
         assert_int_equal(pread(fd, &byte, 1, st.st_size / 2), 1);
         byte ^= 0x55;
         assert_int_equal(pwrite(fd, &byte, 1, st.st_size / 2), 1);
-        assert_int_equal(deb_verify(path, &f->error), -EBADMSG);
+        assert_int_equal(deb_file_verify(path, &f->error), -EBADMSG);
 }
 
 static void what_is_no_package_is_refused(void **state) {
@@ -131,7 +132,7 @@ static void what_is_no_package_is_refused(void **state) {
                 error_done(&f->error);
                 shell(f, "rm -rf x.deb debian-binary control.tar.gz");
                 shell(f, scripts[i]);
-                assert_int_equal(deb_read(path, &p, &f->error), -EBADMSG);
+                assert_int_equal(deb_file_read(path, &p, &f->error), -EBADMSG);
                 assert_null(p);
                 assert_non_null(strstr(f->error.message, path));
         }

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "package/deb-file.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include "package/control.h"
+
+#define CONTROL_BYTES_MAX (256 * 1024)
+#define CONTROL_TAR_BYTES_MAX (4 * 1024 * 1024)
+#define BLOCK_BYTES (128 * 1024)
+
+static struct archive *reader_free(struct archive *a) {
+        (void) archive_read_free(a);
+        return NULL;
+}
+DEFINE_CLEANUP(struct archive *, reader_free)
+
+/* a: whose words say why; NULL: what says it all. */
+static int bad_file(const char *path, struct archive *a, const char *what, Error *reterr) {
+        return error_set(reterr, -EBADMSG, "Fetch the package again.", "%s: %s%s%s", path, what, a ? ": " : "",
+                        a ? archive_error_string(a) ?: "no reason given" : "");
+}
+
+static int open_ar(const char *path, struct archive **ret, Error *reterr) {
+        _cleanup_(reader_freep) struct archive *a = archive_read_new();
+        _cleanup_close_ int fd = -1;
+        struct stat st;
+
+        if (!a || archive_read_support_format_ar(a) != ARCHIVE_OK)
+                return -ENOMEM;
+        fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return errno == ELOOP ? bad_file(path, NULL, "a symbolic link, not a package", reterr)
+                                      : error_set(reterr, -errno, NULL, "%s: %m", path);
+        if (!S_ISREG(st.st_mode))
+                return bad_file(path, NULL, "not a regular file", reterr);
+        if (archive_read_open_filename(a, path, BLOCK_BYTES) != ARCHIVE_OK)
+                return bad_file(path, a, "not a Debian package", reterr);
+        *ret = TAKE_PTR(a);
+        return 0;
+}
+
+/* stem itself, or with the suffix of a compression. */
+static bool is_member(const char *name, const char *stem) {
+        static const char *const suffixes[] = { "", ".gz", ".xz", ".zst" };
+        const char *rest = startswith(name, stem);
+
+        for (size_t i = 0; rest && i < ELEMENTSOF(suffixes); i++)
+                if (streq(rest, suffixes[i]))
+                        return true;
+        return false;
+}
+
+/* Goes on to the member that must be next. deb(5) lets others stand between whose names begin with an underscore. */
+static int next_member(const char *path, struct archive *ar, const char *stem, Error *reterr) {
+        struct archive_entry *entry;
+        const char *name;
+        int r;
+
+        do {
+                r = archive_read_next_header(ar, &entry);
+                if (r == ARCHIVE_EOF)
+                        return error_set(reterr, -EBADMSG, "Fetch the package again.",
+                                        "%s: not a Debian package, or cut off: it has no member %s", path, stem);
+                if (r != ARCHIVE_OK)
+                        return bad_file(path, ar, "not a Debian package, or cut off", reterr);
+                name = archive_entry_pathname(entry) ?: "";
+        } while (name[0] == '_');
+        if (!is_member(name, stem))
+                return error_set(reterr, -EBADMSG, "Fetch the package again.",
+                                "%s: not a Debian package: it has no member %s where that should be", path, stem);
+        return 0;
+}
+
+static int open_deb(const char *path, struct archive **ret, Error *reterr) {
+        _cleanup_(reader_freep) struct archive *a = NULL;
+        char format[8] = "";
+        int r;
+
+        r = open_ar(path, &a, reterr);
+        if (r >= 0)
+                r = next_member(path, a, "debian-binary", reterr);
+        if (r < 0)
+                return r;
+        if (archive_read_data(a, format, sizeof(format) - 1) < 0)
+                return bad_file(path, a, "cut off or damaged", reterr);
+        if (!startswith(format, "2."))
+                return bad_file(path, NULL, "a Debian package of an unknown format", reterr);
+        *ret = TAKE_PTR(a);
+        return 0;
+}
+
+/* The member of an ar archive that is a compressed tar archive. Three readers, each the source of the next: the tar
+ * reader stops at the end of the tar archive, and only the one below it sees what the compression ends with. */
+typedef struct Member {
+        struct archive *ar, *raw, *tar;
+        char *ar_block, *raw_block;
+} Member;
+
+static void member_done(Member *m) {
+        m->tar = m->tar ? reader_free(m->tar) : NULL;
+        m->raw = m->raw ? reader_free(m->raw) : NULL;
+        free(m->ar_block);
+        free(m->raw_block);
+}
+
+static ssize_t pull(struct archive *to, struct archive *from, char *block, const void **ret_block) {
+        ssize_t n = archive_read_data(from, block, BLOCK_BYTES);
+
+        if (n < 0)
+                archive_set_error(to, EBADMSG, "%s", archive_error_string(from) ?: "no reason given");
+        *ret_block = block;
+        return n < 0 ? ARCHIVE_FATAL : n;
+}
+
+static ssize_t pull_packed(struct archive *raw, void *userdata, const void **ret_block) {
+        Member *m = userdata;
+
+        return pull(raw, m->ar, m->ar_block, ret_block);
+}
+
+static ssize_t pull_unpacked(struct archive *tar, void *userdata, const void **ret_block) {
+        Member *m = userdata;
+
+        return pull(tar, m->raw, m->raw_block, ret_block);
+}
+
+static int member_open(Member *m, const char *path, const char *stem, Error *reterr) {
+        struct archive_entry *entry;
+        int r;
+
+        r = next_member(path, m->ar, stem, reterr);
+        if (r < 0)
+                return r;
+        m->ar_block = malloc(BLOCK_BYTES);
+        m->raw_block = malloc(BLOCK_BYTES);
+        m->raw = archive_read_new();
+        m->tar = archive_read_new();
+        if (!m->ar_block || !m->raw_block || !m->raw || !m->tar)
+                return -ENOMEM;
+        if (archive_read_support_format_raw(m->raw) != ARCHIVE_OK ||
+                        archive_read_support_filter_gzip(m->raw) != ARCHIVE_OK ||
+                        archive_read_support_filter_xz(m->raw) != ARCHIVE_OK ||
+                        archive_read_support_filter_zstd(m->raw) != ARCHIVE_OK ||
+                        archive_read_support_format_tar(m->tar) != ARCHIVE_OK)
+                return error_set(reterr, -EOPNOTSUPP, NULL, "libarchive lacks a compression that packages use");
+        if (archive_read_open2(m->raw, m, NULL, pull_packed, NULL, NULL) != ARCHIVE_OK ||
+                        archive_read_next_header(m->raw, &entry) != ARCHIVE_OK)
+                return bad_file(path, m->raw, "cut off or damaged", reterr);
+        if (archive_read_open2(m->tar, m, NULL, pull_unpacked, NULL, NULL) != ARCHIVE_OK)
+                return bad_file(path, m->tar, "cut off or damaged", reterr);
+        return 0;
+}
+
+static int member_verify(Member *m, const char *path, Error *reterr) {
+        struct archive_entry *entry;
+        ssize_t n;
+        int r;
+
+        while ((r = archive_read_next_header(m->tar, &entry)) == ARCHIVE_OK) {
+                const void *data;
+                int64_t offset;
+                size_t size;
+
+                while ((r = archive_read_data_block(m->tar, &data, &size, &offset)) == ARCHIVE_OK)
+                        ;
+                if (r != ARCHIVE_EOF)
+                        break;
+        }
+        if (r != ARCHIVE_EOF)
+                return bad_file(path, m->tar, "cut off or damaged", reterr);
+        do
+                n = archive_read_data(m->raw, m->raw_block, BLOCK_BYTES);
+        while (n > 0);
+        return n < 0 ? bad_file(path, m->raw, "cut off or damaged", reterr) : 0;
+}
+
+static int member_find_control(Member *m, const char *path, char **ret, Error *reterr) {
+        struct archive_entry *entry;
+        uint64_t seen = 0;
+        int r;
+
+        while ((r = archive_read_next_header(m->tar, &entry)) == ARCHIVE_OK) {
+                const char *name = archive_entry_pathname(entry) ?: "";
+                int64_t size = archive_entry_size(entry);
+                _cleanup_free_ char *text = NULL;
+
+                if (size < 0 || size > CONTROL_TAR_BYTES_MAX || (seen += (uint64_t) size) > CONTROL_TAR_BYTES_MAX)
+                        return bad_file(path, NULL, "its control member is too large", reterr);
+                if (!streq(name, "./control") && !streq(name, "control"))
+                        continue;
+                if (size > CONTROL_BYTES_MAX)
+                        return bad_file(path, NULL, "its control file is too large", reterr);
+                text = calloc(1, (size_t) size + 1);
+                if (!text)
+                        return -ENOMEM;
+                if (archive_read_data(m->tar, text, (size_t) size) != size)
+                        return bad_file(path, m->tar, "cut off or damaged", reterr);
+                if (strlen(text) != (size_t) size)
+                        return bad_file(path, NULL, "its control file is no text", reterr);
+                *ret = TAKE_PTR(text);
+                return 0;
+        }
+        return r == ARCHIVE_EOF ? bad_file(path, NULL, "its control member has no control file", reterr)
+                                : bad_file(path, m->tar, "cut off or damaged", reterr);
+}
+
+int deb_file_control(const char *path, char **ret, Error *reterr) {
+        _cleanup_(reader_freep) struct archive *ar = NULL;
+        _cleanup_(member_done) Member m = { NULL };
+        int r;
+
+        r = open_deb(path, &ar, reterr);
+        if (r < 0)
+                return r;
+        m.ar = ar;
+        r = member_open(&m, path, "control.tar", reterr);
+        return r < 0 ? r : member_find_control(&m, path, ret, reterr);
+}
+
+int deb_file_read(const char *path, Package **ret, Error *reterr) {
+        _cleanup_(package_freep) Package *p = calloc(1, sizeof(Package));
+        _cleanup_(error_done) Error why = ERROR_NULL;
+        _cleanup_free_ char *text = NULL;
+        struct stat st;
+        int r;
+
+        if (!p)
+                return -ENOMEM;
+        r = deb_file_control(path, &text, reterr);
+        if (r < 0)
+                return r;
+        r = control_parse(text, p, &why);
+        if (r < 0)
+                return error_set(reterr, r, why.advice, "%s: %s", path, error_text(&why, r));
+        if (stat(path, &st) < 0)
+                return error_set(reterr, -errno, NULL, "%s: %m", path);
+        p->size_bytes = (uint64_t) st.st_size;
+        p->path = strdup(path);
+        if (!p->path)
+                return -ENOMEM;
+        *ret = TAKE_PTR(p);
+        return 0;
+}
+
+int deb_file_verify(const char *path, Error *reterr) {
+        static const char *const stems[] = { "control.tar", "data.tar" };
+        _cleanup_(reader_freep) struct archive *ar = NULL;
+        struct archive_entry *entry;
+        int r;
+
+        r = open_deb(path, &ar, reterr);
+        for (size_t i = 0; i < ELEMENTSOF(stems) && r >= 0; i++) {
+                _cleanup_(member_done) Member m = { .ar = ar };
+
+                r = member_open(&m, path, stems[i], reterr);
+                if (r >= 0)
+                        r = member_verify(&m, path, reterr);
+        }
+        if (r < 0)
+                return r;
+        while ((r = archive_read_next_header(ar, &entry)) == ARCHIVE_OK)
+                ;
+        return r == ARCHIVE_EOF ? 0 : bad_file(path, ar, "cut off or damaged", reterr);
+}
