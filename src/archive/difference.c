@@ -18,8 +18,8 @@ int comparison_init(
         static const TreeRules carry_all = { 0 };
 
         *c = (Comparison){
-                .metadata = {.owners = owners, .root_fd = live_fd, .reterr = reterr },
-                .copier = { .root_fd = live_fd,               .reterr = reterr              },
+                .metadata = { .owners = owners, .root_fd = live_fd, .reterr = reterr },
+                .copier = { .root_fd = live_fd, .reterr = reterr },
                 .rules = rules ?: &carry_all,
                 .groups = calloc(manifest_n_entries(m), sizeof(LinkGroup)),
         };

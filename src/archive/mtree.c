@@ -18,11 +18,11 @@ static const struct {
         const char *name;
         mode_t mode;
 } types[] = {
-        {"dir",     S_IFDIR },
-        { "file",   S_IFREG },
-        { "link",   S_IFLNK },
-        { "fifo",   S_IFIFO },
-        { "socket", S_IFSOCK},
+        { "dir", S_IFDIR },
+        { "file", S_IFREG },
+        { "link", S_IFLNK },
+        { "fifo", S_IFIFO },
+        { "socket", S_IFSOCK },
 };
 
 /* --- writing --- */
@@ -263,18 +263,18 @@ static const struct {
         const char *name;
         Keyword key;
 } keywords[] = {
-        {"type",          KEY_TYPE    },
-        { "uid",          KEY_UID     },
-        { "gid",          KEY_GID     },
-        { "uname",        KEY_UNAME   },
-        { "gname",        KEY_GNAME   },
-        { "mode",         KEY_MODE    },
-        { "time",         KEY_TIME    },
-        { "link",         KEY_LINK    },
-        { "size",         KEY_SIZE    },
-        { "nlink",        KEY_NLINK   },
-        { "sha256digest", KEY_SHA256  },
-        { "hardlink",     KEY_HARDLINK},
+        { "type", KEY_TYPE },
+        { "uid", KEY_UID },
+        { "gid", KEY_GID },
+        { "uname", KEY_UNAME },
+        { "gname", KEY_GNAME },
+        { "mode", KEY_MODE },
+        { "time", KEY_TIME },
+        { "link", KEY_LINK },
+        { "size", KEY_SIZE },
+        { "nlink", KEY_NLINK },
+        { "sha256digest", KEY_SHA256 },
+        { "hardlink", KEY_HARDLINK },
 };
 
 static int parse_value(const Manifest *m, Keyword key, char *value, ManifestEntry *e) {

@@ -11,15 +11,15 @@ const char *tree_difference_text(char buf[static TREE_DIFFERENCE_TEXT_MAX], unsi
                 TreeDifference bit;
                 const char *name;
         } names[] = {
-                {TREE_MISSING,  "missing"},
-                { TREE_EXTRA,   "extra"  },
-                { TREE_TYPE,    "type"   },
-                { TREE_CONTENT, "content"},
-                { TREE_LINKS,   "links"  },
-                { TREE_OWNER,   "owner"  },
-                { TREE_MODE,    "mode"   },
-                { TREE_XATTRS,  "xattrs" },
-                { TREE_TIME,    "time"   },
+                { TREE_MISSING, "missing" },
+                { TREE_EXTRA, "extra" },
+                { TREE_TYPE, "type" },
+                { TREE_CONTENT, "content" },
+                { TREE_LINKS, "links" },
+                { TREE_OWNER, "owner" },
+                { TREE_MODE, "mode" },
+                { TREE_XATTRS, "xattrs" },
+                { TREE_TIME, "time" },
         };
         char *p = buf;
 

@@ -144,6 +144,7 @@ static void a_symlink_in_place_of_a_directory_leads_nowhere(void **state) {
 
 static void a_hard_link_to_somebody_elses_file_is_cut_not_changed(void **state) {
         struct stat before, after;
+        const ManifestEntry *e;
         Fixture *f = *state;
 
         put_tree(f->live);
@@ -154,11 +155,22 @@ static void a_hard_link_to_somebody_elses_file_is_cut_not_changed(void **state) 
         assert_return_code(linkat(f->dir_fd, "victim", f->live, "acl.conf", 0), errno);
         put_time(f->dir_fd, "victim", 1700000000, 123456789);
 
+        /* nor one that counts no more links than the manifest's own file had */
+        e = manifest_find(f->manifest, "a-twin");
+        put_file(f->dir_fd, "victim2", "hard");
+        assert_return_code(fchmodat(f->dir_fd, "victim2", 0600, 0), errno);
+        put_time(f->dir_fd, "victim2", e->mtime.tv_sec, e->mtime.tv_nsec);
+        assert_return_code(unlinkat(f->live, "a-twin", 0), errno);
+        assert_return_code(linkat(f->dir_fd, "victim2", f->live, "a-twin", 0), errno);
+
         assert_return_code(fstatat(f->dir_fd, "victim", &before, 0), errno);
         restore(f, &exact, NULL);
         assert_return_code(fstatat(f->dir_fd, "victim", &after, 0), errno);
         assert_int_equal(after.st_uid, before.st_uid);
         assert_int_equal(after.st_mode, before.st_mode);
+        assert_int_equal(after.st_nlink, 1);
+        assert_return_code(fstatat(f->dir_fd, "victim2", &after, 0), errno);
+        assert_int_equal(after.st_mode & 07777, 0600);
         assert_int_equal(after.st_nlink, 1);
         assert_same(f, "backup", "live");
 }
@@ -320,7 +332,7 @@ static void killed_at_any_system_call_it_is_completed_by_the_next_run(void **sta
 
         put_tree(f->live);
         back_up(f);
-        for (n = 1;; n += 3) {
+        for (n = 1;; n += 7) {
                 put_damage(f);
                 if (!restore_killed_at(f, n))
                         break;

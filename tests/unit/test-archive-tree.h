@@ -50,10 +50,7 @@ static inline void put_file(int dir_fd, const char *name, const char *content) {
 }
 
 static inline void put_time(int dir_fd, const char *name, time_t sec, long nsec) {
-        const struct timespec times[2] = {
-                {.tv_nsec = UTIME_OMIT},
-                { sec,                 nsec }
-        };
+        const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { sec, nsec } };
 
         assert_return_code(utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW), errno);
 }
@@ -77,12 +74,12 @@ static inline void put_acl(int dir_fd, const char *name, const char *attribute, 
         } acl = {
                 htole32(2),
                 {
-                     { htole16(0x01), htole16(7), UINT32_MAX },
-                     { htole16(0x02), htole16(6), htole32(uid) },
-                     { htole16(0x04), htole16(5), UINT32_MAX },
-                     { htole16(0x10), htole16(7), UINT32_MAX },
-                     { htole16(0x20), htole16(0), UINT32_MAX },
-                     },
+                                { htole16(0x01), htole16(7), UINT32_MAX },
+                                { htole16(0x02), htole16(6), htole32(uid) },
+                                { htole16(0x04), htole16(5), UINT32_MAX },
+                                { htole16(0x10), htole16(7), UINT32_MAX },
+                                { htole16(0x20), htole16(0), UINT32_MAX },
+                },
         };
 
         put_xattr(dir_fd, name, attribute, &acl, sizeof(acl));
