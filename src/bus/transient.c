@@ -52,25 +52,48 @@ static int add_strv(sd_bus_message *message, const char *property, char *const *
         return r < 0 ? r : sd_bus_message_close_container(message);
 }
 
-/* ExecStartEx: a(sasas): path, argv, flags. The flag keeps "$" in argv from being expanded (v243). */
+/* "$" is where systemd would put variables; "$$" is the sign itself, systemd.service(5). */
+static char *escape_dollars(const char *s) {
+        char *escaped = malloc(2 * strlen(s) + 1), *p = escaped;
+
+        if (!escaped)
+                return NULL;
+        for (; *s; s++) {
+                if (*s == '$')
+                        *p++ = '$';
+                *p++ = *s;
+        }
+        *p = 0;
+        return escaped;
+}
+
+/* ExecStart: a(sasb): path, argv, whether failure is ignored. Not ExecStartEx, whose flags could keep "$" as it is:
+ * systemd 252 writes that name into the transient unit's file, and does not know it when a daemon-reload reads it. */
 static int add_exec_start(sd_bus_message *message, char *const *argv) {
+        _cleanup_strv_ char **escaped = NULL;
         int r;
 
+        for (size_t i = 0; argv[i]; i++) {
+                _cleanup_free_ char *arg = escape_dollars(argv[i]);
+
+                if (!arg || strv_extend(&escaped, arg) < 0)
+                        return -ENOMEM;
+        }
         r = sd_bus_message_open_container(message, 'r', "sv");
         if (r >= 0)
-                r = sd_bus_message_append(message, "s", "ExecStartEx");
+                r = sd_bus_message_append(message, "s", "ExecStart");
         if (r >= 0)
-                r = sd_bus_message_open_container(message, 'v', "a(sasas)");
+                r = sd_bus_message_open_container(message, 'v', "a(sasb)");
         if (r >= 0)
-                r = sd_bus_message_open_container(message, 'a', "(sasas)");
+                r = sd_bus_message_open_container(message, 'a', "(sasb)");
         if (r >= 0)
-                r = sd_bus_message_open_container(message, 'r', "sasas");
+                r = sd_bus_message_open_container(message, 'r', "sasb");
         if (r >= 0)
                 r = sd_bus_message_append(message, "s", argv[0]);
         if (r >= 0)
-                r = sd_bus_message_append_strv(message, (char **) argv);
+                r = sd_bus_message_append_strv(message, escaped);
         if (r >= 0)
-                r = sd_bus_message_append(message, "as", 1, "no-env-expand");
+                r = sd_bus_message_append(message, "b", 0);
         for (int i = 0; r >= 0 && i < 4; i++)
                 r = sd_bus_message_close_container(message);
         return r;
@@ -259,7 +282,7 @@ int transient_start(Manager *m, const TransientUnit *unit, Job **ret, Error *ret
 }
 
 static TransientState state_of(const UnitState *s) {
-        if (!unit_state_loaded(s))
+        if (!unit_state_present(s))
                 return TRANSIENT_ABSENT;
         if (streq(s->active_state, "active"))
                 return TRANSIENT_DONE;
@@ -344,14 +367,14 @@ static int judge(Await *a, const char *result, Error *reterr) {
 
         if (streq(result, "done") && !job_is_stop(a->job)) {
                 /* The job decides; the unit can only explain, and only while it is loaded. */
-                if (!unit_state_loaded(&s))
+                if (!unit_state_present(&s))
                         return 0;
                 if (streq(s.active_state, "active") && s.exec_main_status == 0) {
                         note_status(a, s.status_text);
                         return 0;
                 }
         }
-        if (unit_state_loaded(&s) && !streq(s.result, "success"))
+        if (unit_state_present(&s) && !streq(s.result, "success"))
                 return transient_explain(name, &s, reterr);
         return error_set(reterr, -ECANCELED, NULL, "%s did not run to its end: %s, now %s", name,
                         job_is_stop(a->job) ? "it was stopped" : result, s.active_state);
@@ -403,7 +426,7 @@ static int is_gone(void *userdata) {
         int r;
 
         r = unit_state_get(g->manager, g->name, &s, NULL);
-        return r < 0 ? r : !unit_state_loaded(&s);
+        return r < 0 ? r : !unit_state_present(&s);
 }
 
 int transient_clear(Manager *m, const char *name, usec_t deadline_usec, Error *reterr) {
@@ -414,7 +437,7 @@ int transient_clear(Manager *m, const char *name, usec_t deadline_usec, Error *r
         r = unit_state_get(m, name, &s, reterr);
         if (r < 0)
                 return r;
-        if (!unit_state_loaded(&s))
+        if (!unit_state_present(&s))
                 return 0;
 
         if (unit_state_busy(&s) || s.job_id != 0) {
@@ -469,7 +492,7 @@ static int captured_status(Manager *m, const char *name, int *ret, Error *reterr
 
         if (streq(s.result, "timeout"))
                 return error_set(reterr, -ETIMEDOUT, NULL, "%s did not end in time and was killed", name);
-        if (!unit_state_loaded(&s) || s.exec_main_code == 0)
+        if (!unit_state_present(&s) || s.exec_main_code == 0)
                 return error_set(reterr, -ECANCELED, NULL, "%s was not run (result \"%s\")", name, s.result);
         if (s.exec_main_code == CLD_EXITED && not_run(s.exec_main_status))
                 return error_set(reterr, -ENOEXEC, NULL,

@@ -55,6 +55,11 @@ static inline bool unit_state_loaded(const UnitState *s) {
         return streq(s->load_state, "loaded");
 }
 
+/* Whether PID 1 has the unit in memory, also where its file has become unreadable meanwhile. */
+static inline bool unit_state_present(const UnitState *s) {
+        return !streq(s->load_state, "not-found");
+}
+
 /* Whether the unit runs or is on its way up or down. */
 bool unit_state_busy(const UnitState *s);
 

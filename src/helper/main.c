@@ -124,8 +124,11 @@ static ExitStatus conduct(Conductor *c, bool resumed) {
         if (p->from)
                 (void) snprintf(from, sizeof(from), " from %s", p->from);
         journal_event(&c->engine.context.journal, resumed ? EVENT_UPGRADE_RESUMED : EVENT_UPGRADE_STARTED, NULL,
-                        resumed ? "Going on with the upgrade%s to %s (%s)" : "Upgrading EMQX%s to %s (%s)", from,
-                        p->to, p->id);
+                        "%s EMQX%s to %s (%s)",
+                        resumed                                         ? "Going on with the upgrade of"
+                                        : c->txn->direction == TXN_BACK ? "Taking back the upgrade of"
+                                                                        : "Upgrading",
+                        from, p->to, p->id);
         return engine_run(&c->engine);
 }
 

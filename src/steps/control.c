@@ -7,6 +7,7 @@
 #include "base/fileio.h"
 #include "base/process.h"
 #include "base/strv.h"
+#include "bus/environment.h"
 #include "bus/job.h"
 #include "bus/transient.h"
 #include "bus/unit.h"
@@ -382,9 +383,9 @@ int node_command(Context *c, char *const *argv, usec_t timeout_usec, char **ret_
         r = unit_environment(c->manager, c->plan->unit, &environment, reterr);
         if (r < 0)
                 return r;
-        if (strv_extendf(&environment, "HOME=%s", c->plan->data_dir) < 0 ||
-                        strv_extend(&environment,
-                                        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") < 0 ||
+        if (environment_set(&environment, "HOME", c->plan->data_dir) < 0 ||
+                        environment_set(&environment, "PATH",
+                                        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") < 0 ||
                         strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0)
                 return -ENOMEM;
 

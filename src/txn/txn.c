@@ -372,13 +372,13 @@ int txn_mark(Txn *t, size_t i, StepState state) {
 
         assert(i < t->n_steps);
 
-        s->state = state;
         if (state == STEP_BEGUN || state == STEP_UNDO_BEGUN) {
                 s->attempts++;
                 s->begun_realtime_usec = now;
                 s->took_usec = 0;
-        } else
+        } else if (s->state == STEP_BEGUN || s->state == STEP_UNDO_BEGUN)
                 s->took_usec = now > s->begun_realtime_usec ? now - s->begun_realtime_usec : 0;
+        s->state = state;
         return txn_save(t);
 }
 
