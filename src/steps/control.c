@@ -173,10 +173,11 @@ typedef struct Starting {
         sd_event_source *log_source;
         usec_t probed_usec;
         bool said_running;
-        bool runner_seen; /* run_erl, which lives as long as the VM that it started */
-        char *reason;     /* the first line that says why it cannot succeed */
-        char *warning;    /* the last line that was one */
-        char *last;       /* the last line of all */
+        bool found_running; /* by a conductor that came back: its last words were said before */
+        bool runner_seen;   /* run_erl, which lives as long as the VM that it started */
+        char *reason;       /* the first line that says why it cannot succeed */
+        char *warning;      /* the last line that was one */
+        char *last;         /* the last line of all */
 } Starting;
 
 static void starting_done(Starting *s) {
@@ -265,8 +266,7 @@ static int ready_or_hopeless(void *userdata) {
         if (job_ended(s->job, &result) && !streq(result, "done"))
                 return -ECANCELED;
 
-        /* Found already running by a resumed conductor, whose log says nothing new. */
-        if (now - s->probed_usec >= PROBE_LOOK_USEC && job_ended(s->job, NULL)) {
+        if (s->found_running && now - s->probed_usec >= PROBE_LOOK_USEC && job_ended(s->job, NULL)) {
                 s->probed_usec = now;
                 return answers(s->c->plan);
         }
@@ -318,6 +318,7 @@ int node_bring_up(Context *c, const char *version, Error *reterr) {
         _cleanup_(ticker_done) Ticker ticker = { NULL };
         usec_t deadline_usec = usec_from_now(c->config->start_timeout_usec), look_usec = PROCESS_LOOK_USEC;
         char span[TIMESPAN_TEXT_MAX];
+        pid_t vm = 0;
         int r;
 
         r = lengthen_start_timeout(c, reterr);
@@ -331,8 +332,11 @@ int node_bring_up(Context *c, const char *version, Error *reterr) {
                 r = node_log_open(c->plan->log_dir, &s.log, reterr);
         if (r >= 0)
                 r = hold_lift(c, reterr);
+        if (r >= 0)
+                r = node_vm(c->plan, &vm);
         if (r < 0)
-                return r;
+                return error_set(reterr, r, NULL, "Cannot prepare the start of %s: %m", c->plan->unit);
+        s.found_running = vm != 0;
 
         r = sd_event_add_io(c->event, &s.log_source, node_log_fd(s.log), EPOLLIN, on_log_readable, &s);
         if (r >= 0)
