@@ -26,7 +26,7 @@ typedef struct Copier {
 
 void copier_done(Copier *c);
 
-/* Copies src_fd, which st describes, into dst_fd (empty, open for reading and writing). -EBUSY: the file is not as in st
+/* Copies src_fd, which st describes, into dst_fd (empty, opened O_RDWR). -EBUSY: the file is not as in st
  * any more, before or after (size, mtime, ctime). */
 int copy_file(Copier *c, int src_fd, const struct stat *st, int dst_fd, char ret_sha256[static SHA256_HEX_SIZE]);
 

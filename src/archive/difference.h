@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Difference: one path of a walk against its manifest entry: what tree-compare.c reports and tree-restore.c puts right. */
+/* Difference: one path of a walk against its manifest entry: what tree-compare.c reports and
+ * tree-restore.c puts right. */
 
 #include "archive/copy.h"
 

@@ -62,8 +62,8 @@ Manifest *manifest_free(Manifest *m);
 DEFINE_CLEANUP(Manifest *, manifest_free)
 
 /* Appends an entry with a copy of path and all else empty; the caller fills it in, its mode before the next one is
- * added. *ret is the manifest's, and stays where it is. -EBADMSG with *ret_why (static) where path is no proper relative
- * one, is not behind the last one in order, or has no directory before it. */
+ * added. *ret is the manifest's, and stays where it is. -EBADMSG with *ret_why (static) where path is no proper
+ * relative one, is not behind the last one in order, or has no directory before it. */
 int manifest_add(Manifest *m, const char *path, ManifestEntry **ret, const char **ret_why);
 
 /* Frees what an entry has, for one that stands in no manifest. */

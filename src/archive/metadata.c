@@ -10,7 +10,8 @@
 
 #define XATTR_TRIES 8 /* for one that grows between the question for its size and for its value */
 
-/* fchmod(2) and the f*xattr(2) calls take no O_PATH descriptor; the magic link leads to the file itself, be it a symlink. */
+/* fchmod(2) and the f*xattr(2) calls take no O_PATH descriptor; the magic link leads to the
+ * file itself, be it a symlink. */
 typedef struct FdPath {
         char text[32];
 } FdPath;

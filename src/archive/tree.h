@@ -10,9 +10,9 @@
  *     tree_save_differences(manifest, live, beside, rules) what live has that the manifest has not
  *
  * Trees are given as open directories and are only ever walked through descriptors: no symlink inside one is followed,
- * and paths may be longer than PATH_MAX. Each level holds up to two descriptors: a caller who expects trees deeper than
- * 500 directories raises RLIMIT_NOFILE. FIFOs and sockets are never opened, copied, compared or made, and one that is
- * in the way of nothing stays. Mounts below a tree belong to it, but for kernel file systems (proc, sysfs, …): refused.
+ * and paths may be longer than PATH_MAX. Each level holds up to two descriptors: a caller who expects trees deeper
+ * than 500 directories raises RLIMIT_NOFILE. FIFOs and sockets are never opened, copied, compared or made, and one that
+ * is in the way of nothing stays. Mounts below a tree belong to it, but kernel file systems (proc, sysfs, …) are refused.
  *
  * All return 0 or a negative errno with reterr naming the file: -EBUSY it changed meanwhile, -ENOSPC, -EDQUOT, -EROFS,
  * -EIO from the kernel, -EOPNOTSUPP a file of a kind that cannot be copied. Does not log. */
@@ -27,7 +27,7 @@ typedef int (*TreeProgressFunc)(uint64_t bytes_done, uint64_t bytes_total, const
 typedef struct TreeProgress {
         TreeProgressFunc func;
         void *userdata;
-        uint64_t bytes_total; /* handed back to func; tree_backup(): from tree_measure(); tree_restore() sets its own */
+        uint64_t bytes_total; /* handed back to func; tree_backup(): from tree_measure(); tree_restore(): ignored */
 } TreeProgress;
 
 /* --- measure --- */
@@ -115,7 +115,7 @@ int tree_save_differences(
 
 /* --- remove --- */
 
-/* rm -rf of dir_fd/name, which is one component. -ENOENT is 0. A mount point in it is refused (-EBUSY), not emptied. */
+/* rm -rf of dir_fd/name, which is one component. -ENOENT is 0. A mount point in it: -EBUSY, and it stays. */
 int tree_remove(int dir_fd, const char *name, Error *reterr);
 
 /* The same for everything in dir_fd. */

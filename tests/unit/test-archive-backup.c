@@ -306,7 +306,8 @@ static void content_is_shared_where_the_file_system_can(void **state) {
         assert_return_code(mkdirat(f->dir_fd, "xfs", 0700), errno);
         assert_true(asprintf(&target, "%s/xfs", f->dir) > 0);
         assert_true(asprintf(&command,
-                                    "cd %s && truncate -s 400M image && mkfs.xfs -q -m reflink=1 image && mount -o loop image xfs",
+                                    "cd %s && truncate -s 400M image && mkfs.xfs -q -m reflink=1 image && "
+                                    "mount -o loop image xfs",
                                     f->dir) > 0);
         assert_int_equal(system(command), 0);
         f->mounted = TAKE_PTR(target);

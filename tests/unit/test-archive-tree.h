@@ -19,10 +19,8 @@
 #include "archive/tree.h"
 
 #define MIB ((off_t) 1024 * 1024)
-#define NAME_255                                                                                                                   \
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
-        "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb" \
-        "ccccccccccccccc"
+#define NAME_51 "abcdefghijklmnopqrstuvwxyz_abcdefghijklmnopqrstuvwx"
+#define NAME_255 NAME_51 NAME_51 NAME_51 NAME_51 NAME_51 /* NAME_MAX */
 
 typedef struct Fixture {
         char *dir;
