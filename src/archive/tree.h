@@ -11,8 +11,8 @@
  *
  * Trees are given as open directories and are only ever walked through descriptors: no symlink inside one is followed,
  * and paths may be longer than PATH_MAX. Each level holds up to two descriptors: a caller who expects trees deeper
- * than 500 directories raises RLIMIT_NOFILE. FIFOs and sockets are never opened, copied, compared or made, and one that
- * is in the way of nothing stays. Mounts below a tree belong to it, but kernel file systems (proc, sysfs, …) are refused.
+ * than 500 directories raises RLIMIT_NOFILE. FIFOs and sockets are never opened, copied, compared or made, and one
+ * that is in the way of nothing stays. Mounts below a tree belong to it, kernel file systems (proc, …) are refused.
  *
  * All return 0 or a negative errno with reterr naming the file: -EBUSY it changed meanwhile, -ENOSPC, -EDQUOT, -EROFS,
  * -EIO from the kernel, -EOPNOTSUPP a file of a kind that cannot be copied. Does not log. */

@@ -14,6 +14,6 @@ typedef struct WherePath {
 
 WherePath where_path(int fd);
 
-/* error_set() with "<path of dir_fd>/<path>: " before the text and "<strerror(-r)>" behind it where format ends in ":".
+/* error_set() with "<path of dir_fd>/<path>: " before the text and "<strerror(-r)>" behind it if format ends in ":".
  * Control characters in names are shown as '?'. The advice goes by r. Returns r. */
 int where_error(Error *reterr, int r, int dir_fd, const char *path, const char *format, ...) _printf_(5, 6);
