@@ -46,7 +46,8 @@ static int add_installed(char *line, InstalledList *list) {
                 .version = strdup(version),
                 .arch = strdup(arch),
                 .state = strdup(state),
-                .complete = endswith(state, " ok installed") };
+                /* "deinstall ok installed": a removal was asked for, and is still to come. */
+                .complete = streq(state, "install ok installed") || streq(state, "hold ok installed") };
         return i->name && i->version && i->arch && i->state ? 0 : -ENOMEM;
 }
 

@@ -22,7 +22,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 }
 
 static char *scratch_free(char *dir) {
-        (void) nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
+        (void) nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
         return mfree(dir);
 }
 DEFINE_CLEANUP(char *, scratch_free)

@@ -54,12 +54,13 @@ static void on_line(const char *line, void *userdata) {
         if (r->inside && line[0] == ' ')
                 reason_add(r, " ", line + strspn(line, " "));
         else if (startswith(line, "dpkg")) {
-                r->inside = strstr(line, "error") || strstr(line, "dependency problems");
+                r->inside = strstr(line, "error") || strstr(line, "dependency problems") ||
+                                startswith(line, "dpkg: regarding ");
                 if (r->inside)
                         reason_add(r, "; ", line);
         } else {
                 r->inside = false;
-                if (!is_progress(line) && !r->text)
+                if (!is_progress(line) && line[0] != ' ' && !r->text)
                         (void) free_and_strdup(&r->last, line);
         }
 }

@@ -26,7 +26,7 @@ typedef struct Installed {
         char *version;
         char *arch;
         char *state;   /* for people: "install ok installed" */
-        bool complete; /* unpacked and configured */
+        bool complete; /* unpacked, configured, and meant to stay */
 } Installed;
 
 typedef struct InstalledList {

@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The host's real dpkg, on a throw-away overlay of the host's root directory, with packages whose maintainer scripts
+ * have the traps of EMQX's: links made with ln -s and removed with rm, under set -e. */
+
+#include "tests/unit/test-util.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+
+#include "base/fileio.h"
+#include "base/lock.h"
+#include "package/package.h"
+
+#define KILLS 12
+
+static const PackageKind *const deb = &package_kind_deb;
+
+/* Packages are built once, before there is an overlay. */
+static char *arg_packages;
+static int arg_host_root_fd = -1;
+
+typedef struct Fixture {
+        char *overlay;
+        Error error;
+        char *output; /* what dpkg has printed */
+} Fixture;
+
+static int shell(const char *script) {
+        _cleanup_free_ char *output = NULL;
+        int r = process_capture(STRV_MAKE("sh", "-euc", script), &(ProcessOptions){ .directory = arg_packages },
+                        &output, NULL);
+
+        if (r != 0)
+                print_error("%s", output ?: "");
+        return r;
+}
+
+static const char build_packages[] =
+                "ARCH=$(dpkg --print-architecture)\n"
+                "build() { # file, name, version, more control fields, more of postinst\n"
+                "  mkdir -p b/DEBIAN b/etc/emqx b/usr/lib/emqx/bin b/usr/lib/emqx/lib/emqx-$3 b/var/lib/emqx\n"
+                "  printf 'Package: %s\\nVersion: %s\\nMaintainer: T <t@example.org>\\nDescription: test\\n' $2 $3"
+                " >b/DEBIAN/control\n"
+                "  printf \"${4:-Architecture: $ARCH}\\n\" >>b/DEBIAN/control\n"
+                "  echo \"version $3\" >b/etc/emqx/emqx.conf; echo /etc/emqx/emqx.conf >b/DEBIAN/conffiles\n"
+                "  echo \"echo $3\" >b/usr/lib/emqx/bin/emqx; cp b/usr/lib/emqx/bin/emqx b/usr/lib/emqx/bin/emqx_ctl\n"
+                "  for i in $(seq 150); do echo $i >b/usr/lib/emqx/lib/emqx-$3/$i.beam; done\n"
+                "  echo defaults >b/var/lib/emqx/loaded_plugins\n"
+                "  { echo '#!/bin/sh\nset -e\nfor l in emqx emqx_ctl; do if [ -f /usr/bin/$l ]; then rm /usr/bin/$l; fi;"
+                " ln -s /usr/lib/emqx/bin/$l /usr/bin/$l; done'; echo \"$5\"; } >b/DEBIAN/postinst\n"
+                "  echo '#!/bin/sh\nset -e\ncase $1 in remove) rm /usr/bin/emqx; rm /usr/bin/emqx_ctl;;"
+                " purge) rm -r /etc/emqx /var/lib/emqx;; esac' >b/DEBIAN/postrm\n"
+                "  chmod 755 b/DEBIAN/post*; dpkg-deb --root-owner-group -Zgzip --build b $1.deb; rm -r b\n"
+                "}\n"
+                "build old emqx 4.3.12 '' ''\n"
+                "build new emqx 4.4.0 '' ''\n"
+                "build failing emqx 4.4.0 '' 'echo Failed to enable unit: it is masked >&2; exit 1'\n"
+                "build needy emqx 4.4.0 \"Architecture: $ARCH\\\\nDepends: dpkg, nothing-like-it (>= 1.2), dpkg (>= 99:0)\""
+                " ''\n"
+                "build fussy emqx 4.4.0 \"Architecture: $ARCH\\\\nConflicts: dpkg\" ''\n"
+                "build foreign emqx 4.4.0 'Architecture: s390x' ''\n"
+                "build user emqx-user 1 \"Architecture: $ARCH\\\\nDepends: emqx\" ''\n"
+                "rm -rf b";
+
+static int build_once(void **state) {
+        (void) state;
+        arg_packages = make_tmpdir();
+        if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+                return -1;
+        arg_host_root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        return arg_host_root_fd >= 0 && shell(build_packages) == 0 ? 0 : -1;
+}
+
+static int forget(void **state) {
+        (void) state;
+        remove_tmpdir(arg_packages);
+        return close(arg_host_root_fd);
+}
+
+static int set_up(void **state) {
+        Fixture *f = calloc(1, sizeof(Fixture));
+        _cleanup_free_ char *options = NULL, *root = NULL, *upper = NULL, *work = NULL, *proc = NULL, *dev = NULL;
+
+        f->overlay = make_tmpdir();
+        assert_int_equal(mount("tmpfs", f->overlay, "tmpfs", 0, NULL), 0);
+        assert_true(asprintf(&root, "%s/root", f->overlay) > 0 && asprintf(&upper, "%s/upper", f->overlay) > 0 &&
+                        asprintf(&work, "%s/work", f->overlay) > 0 &&
+                        asprintf(&proc, "%s/root/proc", f->overlay) > 0 &&
+                        asprintf(&dev, "%s/root/dev", f->overlay) > 0 &&
+                        asprintf(&options, "lowerdir=/,upperdir=%s,workdir=%s", upper, work) > 0);
+        assert_int_equal(mkdir(root, 0755), 0);
+        assert_int_equal(mkdir(upper, 0755), 0);
+        assert_int_equal(mkdir(work, 0755), 0);
+        assert_int_equal(mount("overlay", root, "overlay", 0, options), 0);
+        assert_int_equal(mount("/proc", proc, NULL, MS_BIND | MS_REC, NULL), 0);
+        assert_int_equal(mount("/dev", dev, NULL, MS_BIND | MS_REC, NULL), 0);
+        assert_int_equal(chroot(root), 0);
+        assert_int_equal(chdir("/"), 0);
+        *state = f;
+        return 0;
+}
+
+static int tear_down(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(fchdir(arg_host_root_fd), 0);
+        assert_int_equal(chroot("."), 0);
+        assert_int_equal(umount2(f->overlay, MNT_DETACH), 0);
+        remove_tmpdir(f->overlay);
+        error_done(&f->error);
+        free(f->output);
+        free(f);
+        return 0;
+}
+
+static void keep_line(const char *line, void *userdata) {
+        Fixture *f = userdata;
+        char *joined;
+
+        assert_true(asprintf(&joined, "%s%s\n", f->output ?: "", line) > 0);
+        free(f->output);
+        f->output = joined;
+}
+
+static Package *package(const char *name) {
+        _cleanup_free_ char *path = NULL;
+        Package *p = NULL;
+
+        assert_true(asprintf(&path, "%s/%s.deb", arg_packages, name) > 0);
+        assert_int_equal(deb->read(path, &p, NULL), 0);
+        return p;
+}
+
+static int install(Fixture *f, const char *name) {
+        _cleanup_(package_freep) Package *p = package(name);
+        PackageRun run = { .on_line = keep_line, .userdata = f };
+
+        error_done(&f->error);
+        return deb->install(p, &run, &f->error);
+}
+
+static int uninstall(Fixture *f) {
+        PackageRun run = { .on_line = keep_line, .userdata = f };
+
+        error_done(&f->error);
+        return deb->remove("emqx", &run, &f->error);
+}
+
+static int check_install(Fixture *f, const char *name) {
+        _cleanup_(package_freep) Package *p = package(name);
+
+        error_done(&f->error);
+        return deb->check_install(p, &f->error);
+}
+
+static void assert_ok(Fixture *f, int r) {
+        if (r < 0)
+                fail_msg("%s", error_text(&f->error, r));
+}
+
+static void assert_says(Fixture *f, const char *words) {
+        if (!f->error.message || !strstr(f->error.message, words))
+                fail_msg("\"%s\" is not in: %s", words, f->error.message ?: "(nothing)");
+}
+
+/* "4.3.12 install ok installed" of the only package there is, "" where none is; a static buffer. */
+static const char *installed(void) {
+        _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
+        static char text[256];
+
+        assert_int_equal(deb->query(STRV_MAKE("emqx", "emqx-ee", "emqx-edge"), &list, NULL), 0);
+        assert_true(list.n <= 1);
+        text[0] = 0;
+        if (list.n == 1) {
+                (void) snprintf(text, sizeof(text), "%s %s", list.items[0].version, list.items[0].state);
+                assert_true(list.items[0].complete == streq(list.items[0].state, "install ok installed"));
+        }
+        return text;
+}
+
+static void installs_over_and_back_and_removes_all_but_configuration(void **state) {
+        Fixture *f = *state;
+
+        assert_true(deb->present());
+        assert_string_equal(installed(), "");
+        assert_ok(f, install(f, "old"));
+        assert_string_equal(installed(), "4.3.12 install ok installed");
+        assert_non_null(strstr(f->output, "Setting up emqx (4.3.12) ..."));
+        assert_ok(f, install(f, "new"));
+        assert_ok(f, install(f, "new"));
+        assert_string_equal(installed(), "4.4.0 install ok installed");
+        assert_ok(f, install(f, "old"));
+        assert_string_equal(installed(), "4.3.12 install ok installed");
+        assert_ok(f, uninstall(f));
+        assert_ok(f, uninstall(f));
+        assert_string_equal(installed(), "");
+        assert_int_equal(shell("test -e /etc/emqx/emqx.conf; ! test -e /usr/lib/emqx; ! test -L /usr/bin/emqx"), 0);
+        assert_ok(f, deb->check_state(&f->error));
+}
+
+static void architecture_is_dpkgs(void **state) {
+        Fixture *f = *state;
+        _cleanup_free_ char *arch = NULL;
+        _cleanup_(package_freep) Package *p = package("old");
+
+        assert_ok(f, deb->host_arch(&arch, &f->error));
+        assert_string_equal(arch, p->arch);
+}
+
+static void edited_configuration_stays_and_missing_one_comes_back(void **state) {
+        Fixture *f = *state;
+
+        assert_ok(f, install(f, "old"));
+        assert_int_equal(shell("echo mine >/etc/emqx/emqx.conf"), 0);
+        assert_ok(f, install(f, "new"));
+        assert_int_equal(shell("grep -qx mine /etc/emqx/emqx.conf"), 0);
+        assert_ok(f, uninstall(f));
+        assert_int_equal(shell("grep -qx mine /etc/emqx/emqx.conf; rm -r /etc/emqx"), 0);
+        assert_ok(f, install(f, "new"));
+        assert_int_equal(shell("grep -qx 'version 4.4.0' /etc/emqx/emqx.conf"), 0);
+}
+
+static void links_that_are_missing_or_dangle_are_coped_with(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(shell("ln -s /usr/lib/emqx/bin/emqx /usr/bin/emqx"), 0);
+        assert_ok(f, install(f, "old"));
+        assert_int_equal(shell("rm /usr/bin/emqx_ctl"), 0);
+        assert_ok(f, uninstall(f));
+        assert_int_equal(shell("! test -L /usr/bin/emqx; ! test -L /usr/bin/emqx_ctl"), 0);
+}
+
+static void unmet_dependencies_are_listed_and_nothing_changes(void **state) {
+        Fixture *f = *state;
+
+        assert_ok(f, install(f, "old"));
+        assert_int_equal(
+                        shell("cat /var/lib/dpkg/status | sha256sum >/before; ls -d /var/lib/dpkg/* /tmp/emqx-upgrade-* >>/before || :"),
+                        0);
+        assert_int_equal(check_install(f, "needy"), -ENOPKG);
+        assert_says(f,
+                        "needy.deb needs what is not installed: nothing-like-it (>= 1.2) (Package nothing-like-it is not"
+                        " installed); dpkg (>= 99:0) (Version of dpkg on system is ");
+        assert_non_null(strstr(f->error.advice, "apt-get satisfy 'nothing-like-it (>= 1.2), dpkg (>= 99:0)'"));
+        assert_int_equal(
+                        shell("cat /var/lib/dpkg/status | sha256sum >/after; ls -d /var/lib/dpkg/* /tmp/emqx-upgrade-* >>/after || :;"
+                              "diff /before /after >&2"),
+                        0);
+        assert_ok(f, check_install(f, "new"));
+}
+
+static void conflict_and_wrong_architecture_are_refused(void **state) {
+        Fixture *f = *state;
+
+        assert_ok(f, install(f, "old"));
+        assert_int_equal(check_install(f, "fussy"), -EREMOTEIO);
+        assert_says(f, "conflicts with dpkg");
+        assert_int_equal(check_install(f, "foreign"), -EREMOTEIO);
+        assert_says(f, "package architecture (s390x) does not match system");
+}
+
+static void package_that_others_depend_on_is_refused(void **state) {
+        Fixture *f = *state;
+
+        assert_ok(f, install(f, "old"));
+        assert_int_equal(shell("dpkg --force-overwrite -i user.deb"), 0);
+        assert_int_equal(check_install(f, "new"), -EREMOTEIO);
+        assert_says(f, "emqx-user depends on emqx");
+}
+
+static void failing_postinst_is_quoted_and_can_be_undone(void **state) {
+        Fixture *f = *state;
+
+        assert_ok(f, install(f, "old"));
+        assert_ok(f, uninstall(f));
+        assert_int_equal(install(f, "failing"), -EREMOTEIO);
+        assert_says(f,
+                        "dpkg: error processing package emqx (--install): installed emqx package post-installation script "
+                        "subprocess returned error exit status 1");
+        assert_says(f, "Failed to enable unit: it is masked");
+        assert_string_equal(installed(), "4.4.0 install ok half-configured");
+        error_done(&f->error);
+        assert_int_equal(deb->check_state(&f->error), -EUCLEAN);
+        assert_says(f, "emqx");
+        assert_ok(f, uninstall(f));
+        assert_ok(f, install(f, "old"));
+        assert_string_equal(installed(), "4.3.12 install ok installed");
+
+        /* Over the old one, and the old one over it without a removal between. */
+        assert_int_equal(install(f, "failing"), -EREMOTEIO);
+        assert_ok(f, install(f, "old"));
+        assert_string_equal(installed(), "4.3.12 install ok installed");
+        assert_ok(f, deb->check_state(&f->error));
+}
+
+static void works_while_its_lock_is_held_by_our_parent(void **state) {
+        Fixture *f = *state;
+        _cleanup_close_ int fd = -1;
+        pid_t pid, holder;
+        int status;
+
+        assert_int_equal(lock_take(deb->lock_path, &fd, &holder), 1);
+        pid = fork();
+        if (pid == 0)
+                _exit(install(f, "old") == 0 && uninstall(f) == 0 && install(f, "old") == 0 ? 0 : 1);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        assert_string_equal(installed(), "4.3.12 install ok installed");
+}
+
+/* dpkg's lines with which its work on files begins. */
+static void tell_beginning(const char *line, void *userdata) {
+        if (startswith(line, "Unpacking ") || startswith(line, "Removing "))
+                (void) !write(*(int *) userdata, "", 1);
+}
+
+/* Installs install.deb, or removes where that is NULL. */
+static int act(const char *install_name, int report_fd) {
+        PackageRun run = { .on_line = tell_beginning, .userdata = &report_fd };
+        _cleanup_(package_freep) Package *p = install_name ? package(install_name) : NULL;
+
+        return p ? deb->install(p, &run, NULL) : deb->remove("emqx", &run, NULL);
+}
+
+/* Acts in a process namespace of its own, which ends with all that is in it as a control group does: usec after dpkg
+ * has begun with the files, or never (USEC_INFINITY). Returns how long it lasted from then on. */
+static usec_t act_and_kill(const char *install_name, usec_t usec) {
+        usec_t *lasted = mmap(NULL, sizeof(usec_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), r;
+        int report[2], status;
+        pid_t pid;
+
+        assert_ptr_not_equal(lasted, MAP_FAILED);
+        assert_int_equal(pipe2(report, O_CLOEXEC), 0);
+        pid = fork();
+        if (pid == 0) {
+                pid_t init = unshare(CLONE_NEWPID) < 0 ? -1 : fork();
+                usec_t began;
+
+                if (init == 0)
+                        _exit(act(install_name, report[1]) < 0);
+                (void) close(report[1]);
+                (void) !read(report[0], &(char){ 0 }, 1);
+                began = now_usec(CLOCK_MONOTONIC);
+                if (usec != USEC_INFINITY) {
+                        (void) usleep((useconds_t) usec);
+                        (void) kill(init, SIGKILL);
+                }
+                status = init < 0 || waitpid(init, &status, 0) != init;
+                *lasted = now_usec(CLOCK_MONOTONIC) - began;
+                _exit(status);
+        }
+        (void) close(report[1]);
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        (void) close(report[0]);
+        r = *lasted;
+        assert_int_equal(munmap(lasted, sizeof(usec_t)), 0);
+        return r;
+}
+
+/* Everything of either version, by name, content and mode. */
+static const char list_files[] = "find /usr/lib/emqx /etc/emqx /var/lib/emqx /usr/bin/emqx /usr/bin/emqx_ctl -type f"
+                                 " -exec sha256sum {} + -o -printf '%p %y %m %l\\n'";
+
+/* Goes back as an upgrade does: over a removal that broke off the old package is installed at once. */
+static void assert_back_on_old(Fixture *f, bool remove_first, usec_t usec) {
+        _cleanup_free_ char *path = NULL, *script = NULL;
+        PackageRun run = { .on_line = keep_line, .userdata = f };
+
+        assert_true(asprintf(&path, "%s/new.deb", arg_packages) > 0);
+        run.repair_path = path;
+        error_done(&f->error);
+        assert_ok(f, deb->mend(&run, &f->error));
+        if (remove_first) {
+                assert_ok(f, deb->remove("emqx", &run, &f->error));
+                assert_string_equal(installed(), "");
+        }
+        assert_ok(f, install(f, "old"));
+        assert_string_equal(installed(), "4.3.12 install ok installed");
+        assert_ok(f, deb->check_state(&f->error));
+        assert_true(asprintf(&script, "{ %s; } | sort >/now; diff /expected /now >&2", list_files) > 0);
+        if (shell(script) != 0)
+                fail_msg("The kill after %" PRIu64 " us has left something behind:\n%s", usec, f->output);
+        free(f->output);
+        f->output = NULL;
+}
+
+static void kill_at_many_points(Fixture *f, const char *install_name) {
+        _cleanup_free_ char *script = NULL;
+        unsigned n_broken = 0;
+        usec_t whole;
+
+        assert_ok(f, install(f, "old"));
+        assert_true(asprintf(&script, "{ %s; } | sort >/expected", list_files) > 0);
+        assert_int_equal(shell(script), 0);
+
+        if (install_name)
+                assert_ok(f, uninstall(f));
+        whole = act_and_kill(install_name, USEC_INFINITY);
+        assert_string_equal(installed(), install_name ? "4.4.0 install ok installed" : "");
+        assert_back_on_old(f, true, USEC_INFINITY);
+
+        for (unsigned i = 0; i < KILLS; i++) {
+                usec_t usec = whole * i * i / (KILLS * KILLS); /* most of it happens early */
+
+                if (install_name)
+                        assert_ok(f, uninstall(f));
+                (void) act_and_kill(install_name, usec);
+                n_broken += *installed() && !streq(installed(), "4.4.0 install ok installed");
+                assert_back_on_old(f, install_name || i % 2, usec);
+        }
+        assert_true(n_broken > 0);
+}
+
+static void install_killed_anywhere_can_be_undone(void **state) {
+        kill_at_many_points(*state, "new");
+}
+
+static void remove_killed_anywhere_can_be_undone(void **state) {
+        kill_at_many_points(*state, NULL);
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                TEST(installs_over_and_back_and_removes_all_but_configuration),
+                TEST(architecture_is_dpkgs),
+                TEST(edited_configuration_stays_and_missing_one_comes_back),
+                TEST(links_that_are_missing_or_dangle_are_coped_with),
+                TEST(unmet_dependencies_are_listed_and_nothing_changes),
+                TEST(conflict_and_wrong_architecture_are_refused),
+                TEST(package_that_others_depend_on_is_refused),
+                TEST(failing_postinst_is_quoted_and_can_be_undone),
+                TEST(works_while_its_lock_is_held_by_our_parent),
+                TEST(install_killed_anywhere_can_be_undone),
+                TEST(remove_killed_anywhere_can_be_undone),
+        };
+
+        return cmocka_run_group_tests_name("deb", tests, build_once, forget);
+}
