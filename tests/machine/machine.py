@@ -1,0 +1,373 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Machine: one booted system.
+
+    with Machine(root) as m:            # a copy of root, booted
+        m.run("systemctl start emqx")
+        m.journal("_SYSTEMD_UNIT=emqx.service")
+
+Its root is an overlay over a cached directory (disk="overlay"), or a file system of its own in an image, loop-mounted
+(disk="ext4", "xfs"), which can lose its power. Everything it leaves goes away with stop(); what a killed run has left
+is removed when the next one begins.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+
+from .cache import CACHE, cached, digest, locked
+
+WORK = pathlib.Path(os.environ.get("EMQX_UPGRADE_TEST_WORK", "/var/tmp/emqx-upgrade-tests"))
+BOOT_TIMEOUT_SEC = 60
+IMAGE_BYTES = 3 << 30
+
+NSPAWN = """
+mount --make-rprivate /
+mount -t tmpfs tmpfs /run
+mkdir -p /run/systemd/system
+exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 "$@"
+"""
+
+
+class MachineError(Exception):
+    pass
+
+
+def _mounts_below(path):
+    found = []
+    for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines():
+        where = line.split()[4]
+        if where == str(path) or where.startswith(f"{path}/"):
+            found.append(where)
+    return found[::-1]
+
+
+def _children(pid):
+    try:
+        return [int(p) for p in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _is_alive(pid, started):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19] == started
+    except OSError:
+        return False
+
+
+def _started(pid):
+    return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+
+
+def _remove_leftovers(work):
+    """Ends what a dead run has left below its directory: processes by the id and start time that it noted."""
+    pid_file = work / "pid"
+    if pid_file.exists():
+        words = pid_file.read_text().split()
+        if len(words) == 2 and _is_alive(int(words[0]), words[1]):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(words[0]), signal.SIGKILL)
+            deadline = time.monotonic() + 10
+            while _is_alive(int(words[0]), words[1]) and time.monotonic() < deadline:
+                time.sleep(0.02)
+    for where in _mounts_below(work):
+        subprocess.run(["umount", "-l", where], check=False)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def remove_dead_runs():
+    """A run holds a lock on its directory while it lives."""
+    for work in WORK.glob("*/") if WORK.exists() else []:
+        try:
+            lock = open(work / "lock", "w")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, FileNotFoundError, NotADirectoryError):
+            continue
+        _remove_leftovers(work)
+        lock.close()
+
+
+class Machine:
+    def __init__(self, root, disk="overlay", network=None, keep=False):
+        self.name = f"eu-{uuid.uuid4().hex[:8]}"
+        self.root, self.disk, self.network, self.keep = pathlib.Path(root), disk, network, keep
+        self.work = WORK / self.name
+        self.work.mkdir(parents=True)
+        self._lock = open(self.work / "lock", "w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.top = self.work / "root"
+        self.top.mkdir()
+        self.address = None
+        self._nspawn = None
+        self.leader = None
+        self._mount_root()
+
+    def __enter__(self):
+        try:
+            self.boot()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    # --- disk ---
+
+    def _mount_root(self):
+        if self.disk == "overlay":
+            for part in ("upper", "overlay"):
+                (self.work / part).mkdir()
+            options = f"lowerdir={self.root},upperdir={self.work}/upper,workdir={self.work}/overlay"
+            subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.top], check=True)
+        else:
+            image = self.work / "image"
+            subprocess.run(["cp", "--sparse=always", self._cached_image(), image], check=True)
+            self._mount_image()
+
+    def _cached_image(self):
+        def make(path):
+            image = path / "image"
+            with open(image, "wb") as f:
+                f.truncate(IMAGE_BYTES)
+            if self.disk == "ext4":
+                subprocess.run(["mkfs.ext4", "-q", "-F", "-d", self.root, image], check=True)
+            else:
+                subprocess.run([f"mkfs.{self.disk}", "-q", image], check=True)
+                mount = path / "mount"
+                mount.mkdir()
+                subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+                try:
+                    subprocess.run(["cp", "-a", f"{self.root}/.", mount], check=True)
+                finally:
+                    subprocess.run(["umount", mount], check=True)
+        return cached(f"image-{self.disk}-{self.root.parent.name.rsplit('-', 1)[0]}", digest(self.root), make) / "image"
+
+    def _mount_image(self):
+        # mount(8) takes up a loop device that another mount namespace still has, with what is mounted of it.
+        image = self.work / "image"
+        self.wait_until(lambda: not subprocess.run(["losetup", "-j", image], capture_output=True, check=True).stdout, every=0.02)
+        subprocess.run(["mount", "-o", "loop", image, self.top], check=True)
+
+    def _unmount(self):
+        for where in _mounts_below(self.top):
+            for _ in range(100):
+                if subprocess.run(["umount", where], check=False, capture_output=True).returncode == 0:
+                    break
+                time.sleep(0.05)
+            else:
+                subprocess.run(["umount", "-l", where], check=False)
+
+    # --- life ---
+
+    def boot(self):
+        if self._nspawn:
+            raise MachineError(f"{self.name} is booted already")
+        argv = ["systemd-nspawn", "-q", "-D", self.top, "-b", "--console=pipe", f"--machine={self.name}", "--register=no",
+                "--keep-unit"]
+        argv += self.network.nspawn_options(self) if self.network else ["--private-network"]
+        begin = time.monotonic()
+        self._console = open(self.work / "console", "ab")
+        self._nspawn = subprocess.Popen(["unshare", "-m", "sh", "-c", NSPAWN, "sh", *argv], stdin=subprocess.DEVNULL,
+                                        stdout=self._console, stderr=self._console, start_new_session=True)
+        (self.work / "pid").write_text(f"{self._nspawn.pid} {_started(self._nspawn.pid)}")
+        deadline = begin + BOOT_TIMEOUT_SEC
+        while not self._is_up():
+            if self._nspawn.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                raise MachineError(f"{self.name} did not boot:\n{(self.work / 'console').read_text(errors='replace')}")
+            time.sleep(0.02)
+        self.boot_sec = time.monotonic() - begin
+        if self.network:
+            self.network.configure(self)
+
+    def _is_up(self):
+        children = _children(self._nspawn.pid)
+        if not children:
+            return False
+        self.leader = children[0]
+        if not os.path.exists(f"/proc/{self.leader}/root/run/systemd/private"):
+            return False
+        state = subprocess.run([*self._enter(), "systemctl", "is-system-running"], capture_output=True, text=True, check=False)
+        return state.stdout.strip() in ("running", "degraded")
+
+    def _wait_for_end(self, timeout):
+        try:
+            self._nspawn.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        # Its own namespaces live as long as the last process in it.
+        leader, self._nspawn, self.leader = self.leader, None, None
+        self.wait_until(lambda: not leader or not os.path.exists(f"/proc/{leader}"), every=0.02)
+        self._console.close()
+        return True
+
+    def poweroff(self, timeout=120):
+        """An orderly shutdown."""
+        self.run(["systemctl", "poweroff"], check=False)
+        if not self._wait_for_end(timeout):
+            raise MachineError(f"{self.name} did not power off")
+
+    def reboot(self, timeout=120):
+        """systemctl reboot, and up again. nspawn boots anew by itself, so the end of the first boot is waited for."""
+        self.run(["systemctl", "--no-block", "poweroff", "--message=reboot"], check=False)
+        if not self._wait_for_end(timeout):
+            raise MachineError(f"{self.name} did not go down")
+        self.boot()
+
+    def kill(self):
+        """Everything in it ends at once."""
+        if not self._nspawn:
+            return
+        for pid in _children(self._nspawn.pid) + [self._nspawn.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._wait_for_end(30)
+
+    def power_cut(self):
+        """What was not synced is lost: the file system is shut down without a flush, then mounted again."""
+        if self.disk == "overlay":
+            raise MachineError("an overlay cannot lose its power; use disk=\"ext4\"")
+        subprocess.run(["xfs_io", "-x", "-c", "shutdown", self.top], check=True)
+        self.kill()
+        self._unmount()
+        self._mount_image()
+
+    def stop(self):
+        self.kill()
+        if not self.keep:
+            self._unmount()
+            _remove_leftovers(self.work)
+        self._lock.close()
+
+    def save_as_root(self, path):
+        """A copy of its root for other machines; it must not run."""
+        subprocess.run(["cp", "-a", "--reflink=auto", f"{self.top}/.", path], check=True)
+
+    # --- inside ---
+
+    def _enter(self):
+        return ["nsenter", "-t", str(self.leader), "-a", "env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:"
+                "/sbin:/bin", "LC_ALL=C.UTF-8", "HOME=/root", "TERM=dumb"]
+
+    def _argv(self, command, user, env):
+        argv = ["sh", "-c", command] if isinstance(command, str) else [str(a) for a in command]
+        if user:
+            argv = ["setpriv", f"--reuid={user}", "--clear-groups", *argv]
+        return [*self._enter(), *(f"{k}={v}" for k, v in (env or {}).items()), *argv]
+
+    def run(self, command, check=True, timeout=60, input=None, env=None, user=None):
+        """A list is run as it is, a string by sh. Output is text, stray bytes kept by surrogateescape."""
+        if not self.leader:
+            raise MachineError(f"{self.name} does not run")
+        result = subprocess.run(self._argv(command, user, env), capture_output=True, text=True, errors="surrogateescape",
+                                timeout=timeout, input=input, stdin=None if input is not None else subprocess.DEVNULL,
+                                check=False)
+        if check and result.returncode != 0:
+            raise MachineError(f"{command!r} failed with {result.returncode}:\n{result.stdout}{result.stderr}")
+        return result
+
+    def spawn(self, command, user=None, env=None, **popen):
+        """The same in the background; the caller's to end."""
+        return subprocess.Popen(self._argv(command, user, env), stdin=subprocess.DEVNULL, **popen)
+
+    def wait_until(self, predicate, timeout=30, every=0.1):
+        deadline = time.monotonic() + timeout
+        while True:
+            value = predicate()
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                raise MachineError(f"not so within {timeout} s: {predicate}")
+            time.sleep(every)
+
+    # --- files ---
+
+    def path(self, inside):
+        """Where a file of the machine is on this host."""
+        return pathlib.Path(f"{self.top}/{inside}")
+
+    def exists(self, inside):
+        return os.path.lexists(self.path(inside))
+
+    def read(self, inside):
+        return self.path(inside).read_text()
+
+    def write(self, inside, text, mode=0o644):
+        path = self.path(inside)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(mode)
+
+    def push(self, source, inside):
+        path = self.path(inside)
+        if path.is_dir():
+            path = path / pathlib.Path(source).name
+        shutil.copy(source, path)
+        return path
+
+    def fill_disk(self, inside, leave_bytes):
+        """Takes the room of the directory's file system, but for so much."""
+        path = self.path(inside)
+        vfs = os.statvfs(path)
+        with open(path / ".filler", "wb") as f:
+            os.posix_fallocate(f.fileno(), 0, vfs.f_bavail * vfs.f_frsize - leave_bytes)
+
+    def free_disk(self, inside):
+        self.path(inside).joinpath(".filler").unlink()
+
+    # --- systemd ---
+
+    def systemctl(self, *args, check=True):
+        return self.run(["systemctl", *args], check=check)
+
+    def unit(self, name):
+        """All properties of a unit, as systemctl show prints them."""
+        shown = self.run(["systemctl", "show", name]).stdout
+        return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+    def journal(self, *matches, since=None):
+        """Entries as dicts of text, oldest first, of all boots; since: a cursor."""
+        argv = ["journalctl", "-o", "json", "--no-pager", "--all", *matches]
+        if since:
+            argv.append(f"--after-cursor={since}")
+        entries = []
+        for line in self.run(argv).stdout.splitlines():
+            entry = json.loads(line)
+            entries.append({k: v if isinstance(v, str) else
+                            bytes(v).decode(errors="replace") if v and all(isinstance(b, int) for b in v) else str(v)
+                            for k, v in entry.items()})
+        return entries
+
+    def journal_cursor(self):
+        self.run(["journalctl", "--sync"], check=False)
+        return self.run("journalctl -n 0 --show-cursor | sed 's/^-- cursor: //'").stdout.strip()
+
+    def hold_lock(self, path):
+        """A process inside that holds an fcntl lock on path, as dpkg does; kill() it."""
+        script = ("import fcntl,sys,time; f=open(sys.argv[1],'a'); fcntl.lockf(f, fcntl.LOCK_EX); "
+                  "print('locked', flush=True); time.sleep(600)")
+        holder = self.spawn(["python3", "-c", script, path], stdout=subprocess.PIPE, text=True)
+        if holder.stdout.readline() != "locked\n":
+            raise MachineError(f"cannot lock {path}")
+        return holder
+
+    def install(self, *debs):
+        """dpkg -i of files of this host."""
+        self.run("mkdir -p /root/debs")
+        for deb in debs:
+            self.push(deb, "/root/debs")
+        result = self.run("DEBIAN_FRONTEND=noninteractive dpkg -i /root/debs/*.deb; rc=$?; rm -r /root/debs; exit $rc", timeout=120)
+        self.run("systemctl daemon-reload")
+        return result
+
+
+__all__ = ["Machine", "MachineError", "remove_dead_runs", "CACHE", "locked"]
