@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Deb file: what is in a .deb (deb(5)): an ar archive of debian-binary, control.tar[.gz|.xz|.zst] and data.tar[…], read
- * with libarchive. Does not log. */
+/* Deb file: what is in a .deb (deb(5)): an ar archive of debian-binary, control.tar[.gz|.xz|.zst] and data.tar[…],
+ * read with libarchive. Does not log. */
 
 #include "package/package.h"
 

@@ -142,7 +142,7 @@ static int deb_mend(const PackageRun *run, Error *reterr) {
         return r < 0 && dpkg_interrupted() ? error_set(reterr, r, why.advice, "%s", error_text(&why, r)) : 0;
 }
 
-/* EMQX's postrm removes its links in /usr/bin with rm, which fails where one is missing (rm without -f under set -e); its
+/* EMQX's postrm removes its links in /usr/bin with rm, which fails where one is missing (no -f, under set -e); its
  * postinst makes them with ln -s, which fails over a dangling one (its test is [ -f ]). */
 static const char *const links[] = { "emqx", "emqx_ctl" };
 

@@ -116,8 +116,8 @@ static int make_scratch(const Package *p, const char *control, char **ret, Error
         return 0;
 }
 
-/* Of " emqx depends on libc6 (>= 99); however:" and the line "  Version of libc6 … is 2.36." below it, joined by "; "
- * into reasons, and "libc6 (>= 99)" alone, joined by ", ", into wanted. */
+/* Of " emqx depends on libc6 (>= 99); however:" and the line "  Version of libc6 … is 2.36." below it: the two, joined
+ * by "; ", into reasons, and "libc6 (>= 99)" alone, joined by ", ", into wanted. */
 static int collect_missing(char *output, char **reasons, char **wanted) {
         char *what = NULL;
 

@@ -69,13 +69,13 @@ typedef struct PackageKind {
         /* 0 where no package, whichever it is, is half installed; -EUCLEAN: reterr names those that are. */
         int (*check_state)(Error *reterr);
 
-        /* Whether p can take the place of what is there: architecture, dependencies, conflicts, packages that depend on
-         * what would go. Changes nothing, needs no lock and no network. -ENOPKG: a dependency is missing. */
+        /* Whether p can take the place of what is there: architecture, dependencies, conflicts, packages that depend
+         * on what would go. Changes nothing, needs no lock and no network. -ENOPKG: a dependency is missing. */
         int (*check_install)(const Package *p, Error *reterr);
 
-        /* All three can be run again after an interruption anywhere. mend brings the package manager itself back to work
-         * after one. remove leaves configuration and data; a package that is not installed is 0. install keeps the
-         * configuration that is there, and goes to a lower version too. */
+        /* All three can be run again after an interruption anywhere. mend brings the package manager itself back to
+         * work after one. remove leaves configuration and data; a package that is not installed is 0. install keeps
+         * the configuration that is there, and goes to a lower version too. */
         int (*mend)(const PackageRun *run, Error *reterr);
         int (*remove)(const char *name, const PackageRun *run, Error *reterr);
         int (*install)(const Package *p, const PackageRun *run, Error *reterr);

@@ -9,97 +9,134 @@
 
 #define CHECKSUM_BYTES_MAX 4096
 #define CHECKSUM_SUFFIX ".sha256"
+#define LISTED_MAX 8
 
 /* What was seen on the way, for the message. */
 typedef struct Search {
         Package *found;
-        char *others;   /* "emqx 4.4.11 (a.deb), emqx-ee 4.4.0 (b.deb)" */
-        char *unusable; /* the first file that looked like a package and was none */
+        char **others;   /* "emqx 4.4.11 for amd64 (a.deb)" */
+        char **unusable; /* what looked like a package and was none, with the reason */
         bool wrong_arch;
+        bool wrong_name;
 } Search;
 
 static void search_done(Search *s) {
         s->found = package_free(s->found);
-        s->others = mfree(s->others);
-        s->unusable = mfree(s->unusable);
+        s->others = strv_free(s->others);
+        s->unusable = strv_free(s->unusable);
 }
 
-static void note_other(Search *s, const Package *p) {
-        char *text;
+/* A message has no line breaks, nor what a terminal would act on. */
+static bool is_printable(const char *name) {
+        for (; *name; name++)
+                if ((unsigned char) *name < ' ' || *name == 0x7f)
+                        return false;
+        return true;
+}
 
-        if (asprintf(&text, "%s%s%s %s for %s (%s)", s->others ?: "", s->others ? ", " : "", p->name, p->version,
-                            p->arch, strrchr(p->path, '/') + 1) < 0)
-                return;
-        free(s->others);
-        s->others = text;
+/* NULL, or out of memory: NULL too. Long lists end in "…". */
+static char *list(char **l) {
+        char *rest = NULL, *text;
+
+        if (strv_length(l) > LISTED_MAX) {
+                rest = l[LISTED_MAX];
+                l[LISTED_MAX] = NULL;
+        }
+        text = l ? strv_join(l, ", ") : NULL;
+        if (rest) {
+                char *longer;
+
+                l[LISTED_MAX] = rest;
+                if (text && asprintf(&longer, "%s, …", text) >= 0) {
+                        free(text);
+                        text = longer;
+                }
+        }
+        return text;
 }
 
 static int consider(Search *s, const PackageKind *kind, const char *path, const char *name, const char *version,
                 const char *arch, Error *reterr) {
         _cleanup_(package_freep) Package *p = NULL;
         _cleanup_(error_done) Error why = ERROR_NULL;
+        const char *file = strrchr(path, '/') + 1, *suffix = strrchr(file, '.');
         int r;
 
+        if (!is_printable(file))
+                return strv_extend(&s->unusable, "a file with a control character in its name");
         r = kind->read(path, &p, &why);
         if (r == -ENOMEM)
                 return r;
-        if (r < 0) {
-                if (!s->unusable)
-                        s->unusable = TAKE_PTR(why.message);
+        if (r < 0) /* only what is named as a package is missed as one */
+                return suffix && streq(suffix + 1, kind->name) ? strv_extend(&s->unusable, error_text(&why, r)) : 0;
+        if (streq(p->name, name) && streq(p->version, version) && (streq(p->arch, arch) || streq(p->arch, "all"))) {
+                if (s->found)
+                        return error_set(reterr, -ENOTUNIQ, "Leave one of them there.",
+                                        "%s and %s are both %s %s for %s", s->found->path, p->path, name, version,
+                                        arch);
+                s->found = TAKE_PTR(p);
                 return 0;
         }
-        if (!streq(p->name, name) || !streq(p->version, version)) {
-                note_other(s, p);
-                return 0;
+        if (streq(p->version, version)) {
+                s->wrong_arch = s->wrong_arch || streq(p->name, name);
+                s->wrong_name = s->wrong_name || !streq(p->name, name);
         }
-        if (!streq(p->arch, arch) && !streq(p->arch, "all")) {
-                note_other(s, p);
-                s->wrong_arch = true;
-                return 0;
+        return strv_extendf(&s->others, "%s %s for %s (%s)", p->name, p->version, p->arch, file);
+}
+
+static int is_candidate(const struct dirent *de) {
+        return de->d_name[0] != '.' && !endswith(de->d_name, CHECKSUM_SUFFIX);
+}
+
+static int compare_names(const struct dirent **a, const struct dirent **b) {
+        return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int search(Search *s, const char *dir, const PackageKind *kind, const char *name, const char *version,
+                const char *arch, const char *advice, Error *reterr) {
+        struct dirent **files = NULL;
+        int n, r = 0;
+
+        n = scandir(dir, &files, is_candidate, compare_names);
+        if (n < 0)
+                return error_set(reterr, -errno, advice, "Cannot read the packages directory %s: %m", dir);
+        for (int i = 0; i < n; i++) {
+                _cleanup_free_ char *path = NULL;
+
+                if (r >= 0)
+                        r = asprintf(&path, "%s/%s", dir, files[i]->d_name) < 0
+                                        ? -ENOMEM
+                                        : consider(s, kind, path, name, version, arch, reterr);
+                free(files[i]);
         }
-        if (s->found)
-                return error_set(reterr, -ENOTUNIQ, "Leave one of them there.", "%s and %s are both %s %s for %s",
-                                s->found->path, p->path, name, version, arch);
-        s->found = TAKE_PTR(p);
-        return 0;
+        free(files);
+        return r;
 }
 
 int store_find(const char *dir, const PackageKind *kind, const char *name, const char *version, const char *arch,
                 Package **ret, Error *reterr) {
         _cleanup_(search_done) Search s = { NULL };
-        _cleanup_free_ char *suffix = NULL, *advice = NULL;
-        struct dirent *de;
-        DIR *d;
-        int r = 0;
+        _cleanup_free_ char *advice = NULL, *others = NULL, *unusable = NULL;
+        int r;
 
-        if (asprintf(&suffix, ".%s", kind->name) < 0 ||
-                        asprintf(&advice,
-                                        "Put the package of %s %s for %s into %s, with its " CHECKSUM_SUFFIX
-                                        " beside it.",
-                                        name, version, arch, dir) < 0)
+        if (asprintf(&advice, "Put the package of %s %s for %s into %s, with its " CHECKSUM_SUFFIX " beside it.", name,
+                            version, arch, dir) < 0)
                 return -ENOMEM;
-        d = opendir(dir);
-        if (!d)
-                return error_set(reterr, -errno, advice, "Cannot open the packages directory %s: %m", dir);
-        while (r >= 0 && (de = readdir(d))) {
-                _cleanup_free_ char *path = NULL;
-
-                if (de->d_name[0] == '.' || !endswith(de->d_name, suffix))
-                        continue;
-                r = asprintf(&path, "%s/%s", dir, de->d_name) < 0
-                                ? -ENOMEM
-                                : consider(&s, kind, path, name, version, arch, reterr);
-        }
-        (void) closedir(d);
+        r = search(&s, dir, kind, name, version, arch, advice, reterr);
         if (r < 0)
                 return r;
         if (s.found) {
                 *ret = TAKE_PTR(s.found);
                 return 0;
         }
+        others = list(s.others);
+        unusable = list(s.unusable);
         return error_set(reterr, s.wrong_arch ? -ENOEXEC : -ENOENT, advice,
-                        "%s has no package of %s %s for %s; it has: %s%s%s", dir, name, version, arch,
-                        s.others ?: "no package", s.unusable ? "; unusable: " : "", s.unusable ?: "");
+                        "%s has no package of %s %s for %s%s; it has %s%s%s", dir, name, version, arch,
+                        s.wrong_arch                   ? ", only for another architecture"
+                                        : s.wrong_name ? ", only of another edition"
+                                                       : "",
+                        others ?: "none at all", unusable ? "; unusable: " : "", unusable ?: "");
 }
 
 int checksum_parse(const char *text, char ret_hex[static SHA256_HEX_SIZE]) {
@@ -121,7 +158,8 @@ int store_verify(const PackageKind *kind, const Package *p, char ret_hex[static 
 
         if (asprintf(&checksum_path, "%s" CHECKSUM_SUFFIX, p->path) < 0 ||
                         asprintf(&advice,
-                                        "Fetch it from where the package is from; to trust the package as it is: sha256sum %s >%s",
+                                        "Fetch it from where the package is from. To trust the package as it is:"
+                                        " sha256sum %s >%s",
                                         p->path, checksum_path) < 0)
                 return -ENOMEM;
         r = read_file_at(AT_FDCWD, checksum_path, CHECKSUM_BYTES_MAX, &text, NULL);

@@ -5,13 +5,14 @@
 
 #include "package/package.h"
 
-/* Finds the one package that says it is name, version, arch; files that are no packages are passed over. reterr says
- * what is there instead. -ENOENT: none; -ENOTUNIQ: two; -ENOEXEC: only for another architecture. */
+/* Finds the one package that says it is name, version, arch, whatever its file is called; files that are no packages
+ * are passed over. reterr says what is there instead. -ENOENT: none; -ENOTUNIQ: two; -ENOEXEC: only for another
+ * architecture. Reads no more of each than its metadata. */
 int store_find(const char *dir, const PackageKind *kind, const char *name, const char *version, const char *arch,
                 Package **ret, Error *reterr);
 
-/* Compares p with its .sha256 (64 hex digits, or sha256sum(1)'s line), then reads it to its end. ret_hex is its digest.
- * -ENODATA: there is no checksum; -EKEYREJECTED: it differs; -EBADMSG: damaged. */
+/* Compares p with its .sha256 (64 hex digits, or sha256sum(1)'s line), then reads it to its end. ret_hex is its
+ * digest. -ENODATA: there is no checksum; -EKEYREJECTED: it differs; -EBADMSG: damaged. */
 int store_verify(const PackageKind *kind, const Package *p, char ret_hex[static SHA256_HEX_SIZE], Error *reterr);
 
 /* The digest in the text of a .sha256 file: 0 or -EBADMSG. */

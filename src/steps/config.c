@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <ini.h>
 #include <stdarg.h>
+#include <sys/stat.h>
 
 #include "base/fileio.h"
 #include "base/strv.h"
@@ -15,10 +16,13 @@
 #define FILE_BYTES_MAX (256 * 1024)
 #define LINE_BYTES_MAX 190 /* inih cuts at 200, and would take the rest for another line */
 #define ATTEMPTS_MAX 100
+#define SPAN_USEC_MAX (30 * 24 * USEC_PER_HOUR)
 #define PORT_MAX 65535
 
 /* A parser returns what it expected where the value is not that, else NULL. */
 typedef const char *(*ParseFunc)(const char *value, void *field);
+
+static const char out_of_memory[] = "memory";
 
 static const char *parse_boolean(const char *value, void *field) {
         static const char *const yes[] = { "1", "yes", "true", "on" }, *const no[] = { "0", "no", "false", "off" };
@@ -34,16 +38,25 @@ static const char *parse_boolean(const char *value, void *field) {
 static const char *parse_span(const char *value, void *field) {
         usec_t usec;
 
-        if (parse_timespan(value, &usec) < 0 || usec == 0 || usec == USEC_INFINITY)
-                return "a time span above 0, such as 90s or 5min";
+        if (parse_timespan(value, &usec) < 0 || usec == 0 || usec > SPAN_USEC_MAX)
+                return "a time span above 0, of 30 days at most, such as 90s or 5min";
         *(usec_t *) field = usec;
         return NULL;
 }
 
+/* The units have a /tmp of their own (PrivateTmp=). */
 static const char *parse_directory(const char *value, void *field) {
+        static const char *const private[] = { "/tmp", "/var/tmp" };
+
         if (value[0] != '/' || strstr(value, "/../") || endswith(value, "/.."))
-                return "an absolute path";
-        return free_and_strdup(field, value) < 0 ? "memory" : NULL;
+                return "an absolute path without '..'";
+        for (size_t i = 0; i < ELEMENTSOF(private); i++) {
+                const char *rest = startswith(value, private[i]);
+
+                if (rest && (*rest == '/' || !*rest))
+                        return "a path outside /tmp and /var/tmp";
+        }
+        return free_and_strdup(field, value) < 0 ? out_of_memory : NULL;
 }
 
 static const char *parse_service(const char *value, void *field) {
@@ -51,7 +64,7 @@ static const char *parse_service(const char *value, void *field) {
 
         if (!endswith(value, ".service") || value[0] == '.' || value[strspn(value, allowed)] || strlen(value) > 200)
                 return "the name of a service, such as emqx.service";
-        return free_and_strdup(field, value) < 0 ? "memory" : NULL;
+        return free_and_strdup(field, value) < 0 ? out_of_memory : NULL;
 }
 
 static bool parse_number(const char *value, uint64_t max, uint64_t *ret) {
@@ -73,7 +86,13 @@ static const char *parse_attempts(const char *value, void *field) {
 }
 
 static const char *parse_port(const char *value, void *field) {
-        return parse_number(value, PORT_MAX, field) ? NULL : "a TCP port, or 0 for the one in emqx.conf";
+        if (!*value) {
+                *(uint64_t *) field = 0;
+                return NULL;
+        }
+        return parse_number(value, PORT_MAX, field) && *(uint64_t *) field > 0
+                        ? NULL
+                        : "a TCP port, or nothing for the one in emqx.conf";
 }
 
 static const struct {
@@ -93,9 +112,18 @@ static const struct {
         KEY("Upgrade", "Attempts", "3", parse_attempts, attempts),
         KEY("Node", "Unit", "emqx.service", parse_service, unit),
         KEY("Node", "MqttProbe", "yes", parse_boolean, mqtt_probe),
-        KEY("Node", "MqttPort", "0", parse_port, mqtt_port),
+        KEY("Node", "MqttPort", "", parse_port, mqtt_port),
 #undef KEY
 };
+
+bool config_key(size_t i, const char **ret_section, const char **ret_key, const char **ret_default) {
+        if (i >= ELEMENTSOF(keys))
+                return false;
+        *ret_section = keys[i].section;
+        *ret_key = keys[i].key;
+        *ret_default = keys[i].default_value;
+        return true;
+}
 
 usec_t config_patience_usec(const Config *c) {
         return MAX(MAX(c->stall_timeout_usec, c->start_timeout_usec),
@@ -114,6 +142,7 @@ Config *config_free(Config *c) {
 typedef struct Parsing {
         Config *config;
         char *wrong; /* what is wrong with the first line that is wrong */
+        bool out_of_memory;
 } Parsing;
 
 static int set_wrong(Parsing *p, const char *format, ...) _printf_(2, 3);
@@ -145,6 +174,8 @@ static int on_key(void *userdata, const char *section, const char *key, const ch
                         continue;
                 /* An empty value is the default again, as in systemd's files. */
                 expected = keys[i].parse(*value ? value : keys[i].default_value, (char *) p->config + keys[i].offset);
+                if (expected == out_of_memory)
+                        p->out_of_memory = true;
                 return expected ? set_wrong(p, "%s=%s: expected %s", key, value, expected) : 1;
         }
         if (!*section)
@@ -154,57 +185,116 @@ static int on_key(void *userdata, const char *section, const char *key, const ch
         return set_wrong(p, "%s=: no such key in [%s]", key, section);
 }
 
-/* Lines that inih would cut, and bytes that are no text: the number of the first one, 0 for none. */
-static int find_bad_line(const char *text, size_t size_bytes, const char **ret_what) {
-        int line = 1;
-        size_t length = 0;
+/* The length of the UTF-8 sequence at s (RFC 3629: shortest form, no surrogates), 0 where it is none. */
+static size_t utf8_length(const unsigned char *s) {
+        size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
 
-        for (size_t i = 0; i < size_bytes; i++) {
-                if ((unsigned char) text[i] < ' ' && !strchr("\t\r\n", text[i] ?: 'x')) {
-                        *ret_what = "a control character: expected text";
-                        return line;
-                }
-                if (text[i] == '\n') {
-                        line++;
-                        length = 0;
-                } else if (++length > LINE_BYTES_MAX) {
-                        *ret_what = "expected a line of at most 190 characters";
-                        return line;
-                }
+        for (size_t i = 1; i < n; i++)
+                if ((s[i] & 0xc0) != 0x80) /* the NUL at the end of the text is none either */
+                        return 0;
+        if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+                        (s[0] == 0xf4 && s[1] > 0x8f))
+                return 0;
+        return n;
+}
+
+/* What is wrong with one line, NULL: nothing. inih is laxer than systemd: it cuts long lines, takes ':' for '=', a
+ * comment behind a value, and text behind a section. */
+static const char *check_line(const char *line) {
+        size_t n = strlen(line);
+        const char *equals;
+
+        if (n > LINE_BYTES_MAX)
+                return "expected a line of at most 190 characters";
+        for (const char *s = line; *s;) {
+                size_t length = utf8_length((const unsigned char *) s);
+
+                if (length == 0)
+                        return "expected text in UTF-8";
+                if (((unsigned char) *s < ' ' && *s != '\t') || *s == 0x7f)
+                        return "a control character: expected text";
+                s += length;
         }
+        if (n == 0 || strchr("#;", line[0]))
+                return NULL;
+        if (line[0] == '[')
+                return line[n - 1] == ']' ? NULL : "expected [Section] alone on its line";
+        equals = strchr(line, '=');
+        if (!equals || equals == line || memchr(line, ':', (size_t) (equals - line)))
+                return "expected [Section] or Key=value";
+        return strstr(line, " ;") || strstr(line, "\t;") ? "expected a comment on a line of its own" : NULL;
+}
+
+/* Checks text line by line, and strips white space around them: inih takes an indented line for more of the value
+ * above. Returns the number of the first line that is wrong, 0 for none. */
+static int strip_and_check(char *text, size_t size_bytes, const char **ret_wrong) {
+        char *in = text, *out = text, *end = text + size_bytes;
+        int number = 0;
+
+        while (in < end) {
+                char *stop = memchr(in, '\n', (size_t) (end - in)) ?: end, *next = stop + 1;
+
+                number++;
+                while (in < stop && strchr(" \t\r", *in) && *in)
+                        in++;
+                while (stop > in && strchr(" \t\r", stop[-1]) && stop[-1])
+                        stop--;
+                if (memchr(in, 0, (size_t) (stop - in))) {
+                        *ret_wrong = "a control character: expected text";
+                        return number;
+                }
+                *stop = 0;
+                *ret_wrong = check_line(in);
+                if (*ret_wrong)
+                        return number;
+                memmove(out, in, (size_t) (stop - in));
+                out += stop - in;
+                if (next <= end)
+                        *out++ = '\n';
+                in = next;
+        }
+        *out = 0;
         return 0;
 }
 
 static int read_config(Config *c, const char *root, const char *path, Error *reterr) {
-        static const char advice[] = "Mend the file; emqx-upgrade.conf(5) lists what it may say.";
+        static const char advice[] = "Mend the file; emqx-upgrade.conf(5) lists what it may say.",
+                          bom[] = "\xef\xbb\xbf";
         _cleanup_free_ char *full = NULL, *text = NULL;
         Parsing p = { .config = c };
-        const char *what = NULL;
-        size_t size;
+        const char *wrong = NULL;
+        size_t size, skip;
+        struct stat st;
         int r, line;
 
         if (asprintf(&full, "%s%s", root, path) < 0)
                 return -ENOMEM;
         r = read_file_at(AT_FDCWD, full, FILE_BYTES_MAX, &text, &size);
-        if (r == -ENOENT)
+        if (r == -ENOENT && lstat(full, &st) < 0) /* a dangling link was meant to be something */
                 return 0;
         if (r < 0)
                 return error_set(reterr, r, advice, "Cannot read the configuration file %s: %m", full);
 
-        line = find_bad_line(text, size, &what);
+        skip = startswith(text, bom) ? strlen(bom) : 0;
+        line = strip_and_check(text + skip, size - skip, &wrong);
         if (line == 0)
-                line = ini_parse_string(text, on_key, &p);
-        if (line > 0)
-                r = error_set(reterr, -EINVAL, advice, "%s:%i: %s", full, line,
-                        what ?: p.wrong ?: "expected [Section] or Key=value");
-        else if (line < 0)
+                line = ini_parse_string(text + skip, on_key, &p);
+        if (line < 0 || p.out_of_memory)
                 r = -ENOMEM;
+        else if (line > 0)
+                r = error_set(reterr, -EINVAL, advice, "%s:%i: %s", full, line,
+                                wrong ?: p.wrong ?: "expected [Section] or Key=value");
         free(p.wrong);
         return r;
 }
 
 static int is_conf(const struct dirent *de) {
         return de->d_name[0] != '.' && endswith(de->d_name, ".conf");
+}
+
+/* alphasort() would ask the locale. */
+static int compare_names(const struct dirent **a, const struct dirent **b) {
+        return strcmp((*a)->d_name, (*b)->d_name);
 }
 
 static int read_directory(Config *c, const char *root, Error *reterr) {
@@ -214,9 +304,11 @@ static int read_directory(Config *c, const char *root, Error *reterr) {
 
         if (asprintf(&dir, "%s" CONFIG_DIR, root) < 0)
                 return -ENOMEM;
-        n = scandir(dir, &names, is_conf, alphasort);
+        n = scandir(dir, &names, is_conf, compare_names);
         if (n < 0)
-                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot read the directory %s: %m", dir);
+                return errno == ENOENT ? 0
+                                       : error_set(reterr, -errno, "Make it a directory that root can read.",
+                                                         "Cannot read the configuration directory %s: %m", dir);
         for (int i = 0; i < n; i++) {
                 _cleanup_free_ char *path = NULL;
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Configuration: emqx-upgrade.conf(5), /etc/emqx-upgrade/emqx-upgrade.conf and emqx-upgrade.conf.d/ *.conf, in systemd's
- * spelling. One table of keys (config.c) parses it. Does not log. */
+/* Configuration: emqx-upgrade.conf(5), in /etc/emqx-upgrade/emqx-upgrade.conf and the *.conf in emqx-upgrade.conf.d
+ * beside it, in systemd's spelling. One table of keys (config.c) parses it. Does not log. */
 
 #include "base/error.h"
 #include "base/time.h"
@@ -27,8 +27,11 @@ typedef struct Config {
 /* Reads the files below root ("" for the host). Files that are missing are defaults; anything else that is wrong is
  * -EINVAL or the kernel's error, with file, line and what was expected in reterr. */
 int config_load(const char *root, Config **ret, Error *reterr);
+Config *config_free(Config *c);
+DEFINE_CLEANUP(Config *, config_free)
+
 /* Longer than any wait of ours, so that it is always we who give up, and never systemd's time-out for us. */
 usec_t config_patience_usec(const Config *c);
 
-Config *config_free(Config *c);
-DEFINE_CLEANUP(Config *, config_free)
+/* The i-th key there is, with its default as it is written; false behind the last. For the documentation's sake. */
+bool config_key(size_t i, const char **ret_section, const char **ret_key, const char **ret_default);

@@ -79,20 +79,59 @@ static void metadata_comes_from_the_file(void **state) {
 }
 
 static void truncated_package_is_found_anywhere(void **state) {
+        static const char *const compressions[] = { "none", "gzip", "xz", "zstd" };
         Fixture *f = *state;
         _cleanup_free_ char *path = path_of(f, "a.deb");
+
+        for (size_t i = 0; i < ELEMENTSOF(compressions); i++) {
+                struct stat st;
+
+                make_deb(f, "a.deb", "emqx", "4.4.0", "amd64", compressions[i]);
+                assert_int_equal(stat(path, &st), 0);
+                /* Byte by byte at the end, where checksums and padding are, and in steps below. */
+                for (off_t size = st.st_size - 1; size >= 0;
+                                size -= size > st.st_size - 64 ? 1 : 1 + st.st_size / 50) {
+                        error_done(&f->error);
+                        assert_int_equal(truncate(path, size), 0);
+                        assert_int_equal(deb_file_verify(path, &f->error), -EBADMSG);
+                        assert_non_null(strstr(f->error.message, path));
+                        assert_non_null(f->error.advice);
+                }
+        }
+}
+
+static void changed_bit_never_crashes_and_is_found_by_the_checksum(void **state) {
+        Fixture *f = *state;
+        _cleanup_free_ char *path = path_of(f, "a.deb");
+        _cleanup_(package_freep) Package *p = NULL;
+        _cleanup_close_ int fd = -1;
+        char hex[SHA256_HEX_SIZE];
+        unsigned seed = 1;
         struct stat st;
 
-        make_deb(f, "a.deb", "emqx", "4.4.0", "amd64", "xz");
-        assert_int_equal(stat(path, &st), 0);
-        /* Less than the last block of the compressed stream may be padding. */
-        for (off_t size = st.st_size - 64; size >= 0; size -= st.st_size / 23) {
+        make_deb(f, "a.deb", "emqx", "4.4.0", "amd64", "gzip");
+        assert_int_equal(deb_file_read(path, &p, &f->error), 0);
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(fstat(fd, &st), 0);
+        for (unsigned i = 0; i < 200; i++) {
+                /* Half of them in the control member at the beginning. */
+                off_t at = (off_t) rand_r(&seed) % (i % 2 ? st.st_size : 800);
+                Package *other = NULL;
+                char byte, flipped;
+
+                assert_int_equal(pread(fd, &byte, 1, at), 1);
+                flipped = (char) (byte ^ 1 << rand_r(&seed) % 8);
+                assert_int_equal(pwrite(fd, &flipped, 1, at), 1);
                 error_done(&f->error);
-                assert_int_equal(truncate(path, size), 0);
-                assert_int_equal(deb_file_verify(path, &f->error), -EBADMSG);
-                assert_non_null(strstr(f->error.message, path));
-                assert_non_null(f->error.advice);
+                assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), -EKEYREJECTED);
+                (void) deb_file_read(path, &other, NULL);
+                (void) package_free(other);
+                (void) deb_file_verify(path, NULL);
+                assert_int_equal(pwrite(fd, &byte, 1, at), 1);
         }
+        error_done(&f->error);
+        assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), 0);
 }
 
 static void changed_byte_in_a_compressed_member_is_found(void **state) {
@@ -122,6 +161,17 @@ static void what_is_no_package_is_refused(void **state) {
                 "mkdir x.deb",
                 "mkfifo x.deb",
                 "ln -s /etc/passwd x.deb",
+                "printf 3.0 >debian-binary; tar czf control.tar.gz -T /dev/null; ar rc x.deb debian-binary control.tar.gz",
+                "printf 2.0 >debian-binary; tar czf control.tar.gz -T /dev/null; ar rc x.deb debian-binary control.tar.gz",
+                "printf 2.0 >debian-binary; tar czf control.tar.gz -T /dev/null; ar rc x.deb control.tar.gz debian-binary",
+                "printf 2.0 >debian-binary; truncate -s 1M control; tar czf control.tar.gz control;"
+                " ar rc x.deb debian-binary control.tar.gz",
+                "printf 2.0 >debian-binary; truncate -s 10G big; tar czSf control.tar.gz big;"
+                " ar rc x.deb debian-binary control.tar.gz; rm big",
+                "printf 2.0 >debian-binary; printf 'Package: a\\n\\0b' >control; tar czf control.tar.gz control;"
+                " ar rc x.deb debian-binary control.tar.gz",
+                "printf 2.0 >debian-binary; mkdir control; tar czf control.tar.gz control; rmdir control;"
+                " ar rc x.deb debian-binary control.tar.gz",
         };
         Fixture *f = *state;
         _cleanup_free_ char *path = path_of(f, "x.deb");
@@ -130,7 +180,7 @@ static void what_is_no_package_is_refused(void **state) {
                 Package *p = NULL;
 
                 error_done(&f->error);
-                shell(f, "rm -rf x.deb debian-binary control.tar.gz");
+                shell(f, "rm -rf x.deb debian-binary control.tar.gz control");
                 shell(f, scripts[i]);
                 assert_int_equal(deb_file_read(path, &p, &f->error), -EBADMSG);
                 assert_null(p);
@@ -146,7 +196,16 @@ static void control_data_that_cannot_be_is_refused(void **state) {
                 "Package: ../x\nVersion: 4.4.0\nArchitecture: amd64\n",
                 "Package: emqx\nVersion: 4.4.0;reboot\nArchitecture: amd64\n",
                 "Package: emqx\nVersion:\nArchitecture: amd64\n",
+                "Package: emqx\n\nVersion: 4.4.0\nArchitecture: amd64\n",
+                " Package: emqx\nVersion: 4.4.0\nArchitecture: amd64\n",
+                "Package: emqx\nVersion: 4.4.0\nArchitecture: amd64\nno field\n",
+                "Package: emqx\nVersion: 4.4.0\nArchitecture: amd64\n: nothing\n",
+                "Package: emqx\nVersion: -4.4.0\nArchitecture: amd64\n",
+                "Package: emqx\nVersion: 4.4.0\nArchitecture: amd64 arm64\n",
+                "Package: emqx\nVersion: 4.4.0\x1b[31m\nArchitecture: amd64\n",
         };
+        static const char tail[] = " 4.4.0\nArchitecture: amd64\n";
+        _cleanup_free_ char *long_text = NULL;
         Fixture *f = *state;
 
         for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
@@ -154,7 +213,27 @@ static void control_data_that_cannot_be_is_refused(void **state) {
 
                 error_done(&f->error);
                 assert_int_equal(control_parse(texts[i], p, &f->error), -EBADMSG);
+                assert_true(strlen(f->error.message) < 100);
         }
+        assert_true(asprintf(&long_text, "Package: %0*d\nVersion:%s", 200000, 0, tail) > 0);
+        error_done(&f->error);
+        assert_int_equal(control_parse(long_text, &(Package){ NULL }, &f->error), -EBADMSG);
+        assert_true(strlen(f->error.message) < 100);
+}
+
+static void control_data_as_people_write_it_is_understood(void **state) {
+        Fixture *f = *state;
+        _cleanup_(package_freep) Package *p = calloc(1, sizeof(Package));
+
+        assert_int_equal(
+                        control_parse("\npackage:emqx-ee \r\nVERSION:\t4.4.19\nDescription: of a\n Package: b\n .\n"
+                                      "Architecture: all\nInstalled-Size: 99999999999999999999\nX-Other: \xc3\xa9\n\n\n",
+                                        p, &f->error),
+                        0);
+        assert_string_equal(p->name, "emqx-ee");
+        assert_string_equal(p->version, "4.4.19");
+        assert_string_equal(p->arch, "all");
+        assert_true(p->installed_bytes == 0);
 }
 
 static void store_finds_by_metadata(void **state) {
@@ -164,10 +243,10 @@ static void store_finds_by_metadata(void **state) {
 
         make_deb(f, "one.deb", "emqx", "4.3.12", "amd64", "gzip");
         make_deb(f, "two.deb", "emqx", "4.4.0", "amd64", "gzip");
-        make_deb(f, "three.deb", "emqx-ee", "4.4.0", "amd64", "gzip");
-        shell(f, "printf junk >junk.deb");
+        make_deb(f, "emqx-4.4.0.deb", "emqx-ee", "4.4.0", "amd64", "gzip");
+        shell(f, "printf junk >junk.deb; printf junk >README; mkdir sub; mv two.deb 'a name'; mv two.deb.sha256 'a name.sha256'");
         assert_int_equal(store_find(f->dir, &package_kind_deb, "emqx", "4.4.0", "amd64", &p, &f->error), 0);
-        assert_true(endswith(p->path, "/two.deb"));
+        assert_true(endswith(p->path, "/a name"));
         assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), 0);
         assert_int_equal(strlen(hex), 64);
 }
@@ -178,14 +257,29 @@ static void store_says_what_is_there_instead(void **state) {
 
         make_deb(f, "one.deb", "emqx", "4.4.0", "arm64", "gzip");
         make_deb(f, "three.deb", "emqx-ee", "4.4.0", "amd64", "gzip");
-        shell(f, "printf junk >junk.deb");
+        shell(f, "printf junk >junk.deb; printf junk >README; mkfifo fifo; >\"$(printf 'a\\nb').deb\"");
         assert_int_equal(store_find(f->dir, &package_kind_deb, "emqx", "4.4.0", "amd64", &p, &f->error), -ENOEXEC);
+        assert_non_null(strstr(f->error.message, "only for another architecture"));
+        assert_null(strstr(f->error.message, "README"));
+        assert_null(strchr(f->error.message, '\n'));
         assert_non_null(strstr(f->error.message, "emqx 4.4.0 for arm64 (one.deb)"));
         assert_non_null(strstr(f->error.message, "emqx-ee 4.4.0 for amd64 (three.deb)"));
         assert_non_null(strstr(f->error.message, "junk.deb"));
         assert_non_null(strstr(f->error.advice, ".sha256"));
         error_done(&f->error);
         assert_int_equal(store_find(f->dir, &package_kind_deb, "emqx", "4.4.11", "amd64", &p, &f->error), -ENOENT);
+
+        error_done(&f->error);
+        shell(f, "rm one.deb");
+        assert_int_equal(store_find(f->dir, &package_kind_deb, "emqx", "4.4.0", "amd64", &p, &f->error), -ENOENT);
+        assert_non_null(strstr(f->error.message, "only of another edition"));
+        error_done(&f->error);
+        assert_int_equal(store_find("/nowhere", &package_kind_deb, "emqx", "4.4.0", "amd64", &p, &f->error), -ENOENT);
+        assert_non_null(strstr(f->error.message, "/nowhere"));
+        error_done(&f->error);
+        shell(f, "rm -r *");
+        assert_int_equal(store_find(f->dir, &package_kind_deb, "emqx", "4.4.0", "amd64", &p, &f->error), -ENOENT);
+        assert_non_null(strstr(f->error.message, "it has none at all"));
 }
 
 static void two_packages_that_are_the_same_are_refused(void **state) {
@@ -200,6 +294,27 @@ static void two_packages_that_are_the_same_are_refused(void **state) {
 }
 
 static void checksum_must_be_there_and_right(void **state) {
+        static const char *const good[] = {
+                "sha256sum a.deb >a.deb.sha256",
+                "sha256sum -b a.deb >a.deb.sha256",
+                "sha256sum <a.deb | head -c 64 >a.deb.sha256", /* as 4.4.1 and later publish it */
+                "sha256sum <a.deb | cut -c 1-64 >a.deb.sha256",
+                "sha256sum <a.deb | cut -c 1-64 | tr a-f A-F >a.deb.sha256",
+        };
+        static const struct {
+                const char *script;
+                int r;
+        } bad[] = {
+                { "sha256sum </dev/null >a.deb.sha256", -EKEYREJECTED },
+                { "echo hello >a.deb.sha256", -EBADMSG },
+                { ": >a.deb.sha256", -EBADMSG },
+                { "sha256sum <a.deb | cut -c 1-63 >a.deb.sha256", -EBADMSG },
+                { "{ sha256sum <a.deb | head -c 64; echo 0; } >a.deb.sha256", -EBADMSG },
+                { "sha512sum <a.deb >a.deb.sha256", -EBADMSG },
+                { "head -c 10000 /dev/zero >a.deb.sha256", -EFBIG },
+                { "rm a.deb.sha256; mkdir a.deb.sha256", -EISDIR },
+                { "rmdir a.deb.sha256", -ENODATA },
+        };
         Fixture *f = *state;
         _cleanup_(package_freep) Package *p = NULL;
         char hex[SHA256_HEX_SIZE];
@@ -207,16 +322,18 @@ static void checksum_must_be_there_and_right(void **state) {
         make_deb(f, "a.deb", "emqx", "4.4.0", "amd64", "gzip");
         assert_int_equal(store_find(f->dir, &package_kind_deb, "emqx", "4.4.0", "amd64", &p, &f->error), 0);
 
-        shell(f, "sha256sum <a.deb | head -c 64 >a.deb.sha256"); /* bare, no newline: as 4.4.1 and later publish it */
-        assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), 0);
-        shell(f, "sha256sum </dev/null >a.deb.sha256");
-        assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), -EKEYREJECTED);
-        error_done(&f->error);
-        shell(f, "echo hello >a.deb.sha256");
-        assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), -EBADMSG);
-        error_done(&f->error);
-        shell(f, "rm a.deb.sha256");
-        assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), -ENODATA);
+        for (size_t i = 0; i < ELEMENTSOF(good); i++) {
+                shell(f, good[i]);
+                error_done(&f->error);
+                assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), 0);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                shell(f, bad[i].script);
+                error_done(&f->error);
+                assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), bad[i].r);
+                assert_non_null(strstr(f->error.message, "a.deb"));
+                assert_non_null(f->error.advice);
+        }
         assert_non_null(strstr(f->error.advice, "sha256sum"));
 }
 
@@ -224,9 +341,11 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(metadata_comes_from_the_file),
                 TEST(truncated_package_is_found_anywhere),
+                TEST(changed_bit_never_crashes_and_is_found_by_the_checksum),
                 TEST(changed_byte_in_a_compressed_member_is_found),
                 TEST(what_is_no_package_is_refused),
                 TEST(control_data_that_cannot_be_is_refused),
+                TEST(control_data_as_people_write_it_is_understood),
                 TEST(store_finds_by_metadata),
                 TEST(store_says_what_is_there_instead),
                 TEST(two_packages_that_are_the_same_are_refused),

@@ -105,6 +105,24 @@ static void wrong_lines_are_refused_with_file_line_and_expectation(void **state)
                 { "[Node]\nMqttPort=70000\n", 2, "expected a TCP port" },
                 { "[Upgrade]\nnonsense\n", 2, "expected [Section] or Key=value" },
                 { "[Upgrade]\nAttempts=3\x01\n", 2, "a control character" },
+                { "[Upgrade]\nAttempts=3\n  4\n", 3, "expected [Section] or Key=value" },
+                { "[Upgrade]\nAttempts: 3\n", 2, "expected [Section] or Key=value" },
+                { "[Upgrade]\n=3\n", 2, "expected [Section] or Key=value" },
+                { "[Upgrade\n", 1, "expected [Section] alone on its line" },
+                { "[Upgrade] x\n", 1, "expected [Section] alone on its line" },
+                { "[Upgrade]\nAttempts=3 ; or so\n", 2, "expected a comment on a line of its own" },
+                { "[Upgrade]\nPackagesDirectory=/tmp/x\n", 2, "expected a path outside /tmp" },
+                { "[Upgrade]\nPackagesDirectory=/var/tmp\n", 2, "expected a path outside /tmp" },
+                { "[Upgrade]\nStallTimeoutSec=1000h\n", 2, "expected a time span" },
+                { "[Upgrade]\nStallTimeoutSec=0\n", 2, "expected a time span" },
+                { "[Upgrade]\nattempts=3\n", 2, "no such key in [Upgrade]" },
+                { "[Node]\nMqttPort=0\n", 2, "expected a TCP port" },
+                { "[Upgrade]\nMqttPort=1883\n", 2, "no such key in [Upgrade]" },
+                { "# \xff\n", 1, "expected text in UTF-8" },
+                { "\n# \xc0\x80\n", 2, "expected text in UTF-8" },
+                { "# \xed\xa0\x80\n", 1, "expected text in UTF-8" },
+                { "# cut \xe2\x82", 1, "expected text in UTF-8" },
+                { "[Upgrade]\nAttempts=0\nnonsense\n", 3, "expected [Section] or Key=value" },
         };
         Fixture *f = *state;
 
@@ -119,6 +137,102 @@ static void wrong_lines_are_refused_with_file_line_and_expectation(void **state)
                 assert_non_null(strstr(f->error.message, wrong[i].expected));
                 assert_non_null(f->error.advice);
         }
+}
+
+static void what_systemd_accepts_is_accepted(void **state) {
+        static const char text[] =
+                        "\xef\xbb\xbf\r\n; r\xc3\xa9sum\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\n\t[Upgrade]  \n"
+                        "\t Attempts\t=\t4 \n  # indented\nStopTimeoutSec=90\nPackagesDirectory=/tmpfs/a:b;c";
+        Fixture *f = *state;
+
+        write_config(f, "emqx-upgrade.conf", text, strlen(text));
+        assert_int_equal(load(f), 0);
+        assert_int_equal(f->config->attempts, 4);
+        assert_true(f->config->stop_timeout_usec == 90 * USEC_PER_SEC);
+        assert_string_equal(f->config->packages_dir, "/tmpfs/a:b;c");
+}
+
+static void link_to_nothing_is_refused(void **state) {
+        static const char *const names[] = { "emqx-upgrade.conf", "emqx-upgrade.conf.d/a.conf" };
+        Fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                _cleanup_free_ char *path = NULL;
+
+                assert_true(asprintf(&path, "%s/etc/emqx-upgrade/%s", f->root, names[i]) > 0);
+                assert_int_equal(symlink("/nowhere", path), 0);
+                assert_int_equal(load(f), -ENOENT);
+                assert_non_null(strstr(f->error.message, path));
+                assert_int_equal(unlink(path), 0);
+        }
+}
+
+static void file_in_place_of_the_directory_is_refused(void **state) {
+        _cleanup_free_ char *path = NULL;
+        Fixture *f = *state;
+
+        assert_true(asprintf(&path, "%s/etc/emqx-upgrade/emqx-upgrade.conf.d", f->root) > 0);
+        assert_int_equal(rmdir(path), 0);
+        assert_int_equal(load(f), 0);
+        write_config(f, "emqx-upgrade.conf.d", "", 0);
+        assert_int_equal(load(f), -ENOTDIR);
+        assert_non_null(strstr(f->error.message, path));
+}
+
+/* One line "#Key=default" for every key, under its section, and nothing else that is not a comment for people. */
+static void installed_file_shows_every_key_at_its_default(void **state) {
+        _cleanup_free_ char *text = NULL, *rest = NULL;
+        const char *section, *key, *value, *last_section = "";
+        Fixture *f = *state;
+
+        assert_int_equal(read_file_at(AT_FDCWD, DEFAULT_CONFIG, 65536, &text, NULL), 0);
+        write_config(f, "emqx-upgrade.conf", text, strlen(text));
+        assert_int_equal(load(f), 0);
+        for (size_t i = 0; config_key(i, &section, &key, &value); i++) {
+                char *longer;
+
+                assert_true(asprintf(&longer, "%s%s%s%s#%s=%s\n", rest ?: "",
+                                            streq(section, last_section) ? "" : "\n[",
+                                            streq(section, last_section) ? "" : section,
+                                            streq(section, last_section) ? "" : "]\n", key, value) > 0);
+                free(rest);
+                rest = longer;
+                last_section = section;
+        }
+        assert_non_null(rest);
+        assert_true(endswith(text, rest));
+        text[strlen(text) - strlen(rest)] = 0;
+        for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+                assert_true(startswith(line, "# "));
+}
+
+static void man_page_describes_every_key_and_no_other(void **state) {
+        _cleanup_free_ char *text = NULL;
+        const char *section, *key, *value, *at;
+        size_t n_keys = 0, n_described = 0;
+
+        (void) state;
+        assert_int_equal(read_file_at(AT_FDCWD, MAN_PAGE, 1024 * 1024, &text, NULL), 0);
+        for (; config_key(n_keys, &section, &key, &value); n_keys++) {
+                _cleanup_free_ char *heading = NULL, *item = NULL;
+                const char *begin, *default_text, *next;
+
+                assert_true(asprintf(&heading, "\n.Sh SECTION [%s]\n", section) > 0);
+                assert_true(asprintf(&item, "\n.It Cm %s=\n", key) > 0);
+                begin = strstr(text, heading);
+                begin = begin ? strstr(begin, item) : NULL;
+                if (!begin)
+                        fail_msg("%s does not describe [%s] %s=", MAN_PAGE, section, key);
+                next = strstr(begin + strlen(item), "\n.It ") ?: strstr(begin, "\n.El");
+                default_text = strstr(begin, "Default:");
+                default_text = default_text ? strstr(default_text, *value ? value : "empty") : NULL;
+                if (!next || !default_text || default_text > next)
+                        fail_msg("%s does not say that the default of %s= is '%s'", MAN_PAGE, key, value);
+        }
+        for (at = text; (at = strstr(at, "\n.It Cm ")); at++)
+                if (memchr(at + 1, '=', strcspn(at + 1, "\n")))
+                        n_described++;
+        assert_int_equal(n_keys, n_described);
 }
 
 static void line_that_is_too_long_is_refused(void **state) {
@@ -173,6 +287,11 @@ int main(void) {
                 TEST(later_files_win_in_the_order_of_their_names),
                 TEST(empty_value_is_the_default_again),
                 TEST(wrong_lines_are_refused_with_file_line_and_expectation),
+                TEST(what_systemd_accepts_is_accepted),
+                TEST(link_to_nothing_is_refused),
+                TEST(file_in_place_of_the_directory_is_refused),
+                TEST(installed_file_shows_every_key_at_its_default),
+                TEST(man_page_describes_every_key_and_no_other),
                 TEST(line_that_is_too_long_is_refused),
                 TEST(nul_byte_is_refused),
                 TEST(directory_in_place_of_the_file_is_refused),
