@@ -157,6 +157,7 @@ int dpkg_check_depends(const Package *p, Error *reterr) {
                 r = make_scratch(p, control, &dir, reterr);
         if (r < 0)
                 return r;
+        assert(dir);
         if (asprintf(&option, "--admindir=%s", dir) < 0)
                 return -ENOMEM;
         status = dpkg_ask(

@@ -45,7 +45,8 @@ static void make_deb(Fixture *f, const char *file, const char *name, const char 
         assert_true(asprintf(&script,
                                     "mkdir -p build/DEBIAN build/usr/share/x\n"
                                     "head -c 300000 /dev/urandom | base64 >build/usr/share/x/data\n"
-                                    "printf 'Package: %s\\nVersion: %s\\nArchitecture: %s\\nMaintainer: T <t@example.org>\\n"
+                                    "printf 'Package: %s\\nVersion: %s\\nArchitecture: %s\\n"
+                                    "Maintainer: T <t@example.org>\\n"
                                     "Installed-Size: 12\\nDescription: test\\n more\\n' >build/DEBIAN/control\n"
                                     "dpkg-deb --root-owner-group -Z%s --build build '%s'\n"
                                     "sha256sum '%s' >'%s.sha256'\nrm -r build",
@@ -161,9 +162,12 @@ static void what_is_no_package_is_refused(void **state) {
                 "mkdir x.deb",
                 "mkfifo x.deb",
                 "ln -s /etc/passwd x.deb",
-                "printf 3.0 >debian-binary; tar czf control.tar.gz -T /dev/null; ar rc x.deb debian-binary control.tar.gz",
-                "printf 2.0 >debian-binary; tar czf control.tar.gz -T /dev/null; ar rc x.deb debian-binary control.tar.gz",
-                "printf 2.0 >debian-binary; tar czf control.tar.gz -T /dev/null; ar rc x.deb control.tar.gz debian-binary",
+                "printf 3.0 >debian-binary; tar czf control.tar.gz -T /dev/null;"
+                " ar rc x.deb debian-binary control.tar.gz",
+                "printf 2.0 >debian-binary; tar czf control.tar.gz -T /dev/null;"
+                " ar rc x.deb debian-binary control.tar.gz",
+                "printf 2.0 >debian-binary; tar czf control.tar.gz -T /dev/null;"
+                " ar rc x.deb control.tar.gz debian-binary",
                 "printf 2.0 >debian-binary; truncate -s 1M control; tar czf control.tar.gz control;"
                 " ar rc x.deb debian-binary control.tar.gz",
                 "printf 2.0 >debian-binary; truncate -s 10G big; tar czSf control.tar.gz big;"
@@ -225,10 +229,10 @@ static void control_data_as_people_write_it_is_understood(void **state) {
         Fixture *f = *state;
         _cleanup_(package_freep) Package *p = calloc(1, sizeof(Package));
 
-        assert_int_equal(
-                        control_parse("\npackage:emqx-ee \r\nVERSION:\t4.4.19\nDescription: of a\n Package: b\n .\n"
-                                      "Architecture: all\nInstalled-Size: 99999999999999999999\nX-Other: \xc3\xa9\n\n\n",
-                                        p, &f->error),
+        assert_int_equal(control_parse("\npackage:emqx-ee \r\nVERSION:\t4.4.19\nDescription: of a\n Package: b\n .\n"
+                                       "Architecture: all\nInstalled-Size: 99999999999999999999\n"
+                                       "X-Other: \xc3\xa9\n\n\n",
+                                         p, &f->error),
                         0);
         assert_string_equal(p->name, "emqx-ee");
         assert_string_equal(p->version, "4.4.19");
@@ -244,7 +248,9 @@ static void store_finds_by_metadata(void **state) {
         make_deb(f, "one.deb", "emqx", "4.3.12", "amd64", "gzip");
         make_deb(f, "two.deb", "emqx", "4.4.0", "amd64", "gzip");
         make_deb(f, "emqx-4.4.0.deb", "emqx-ee", "4.4.0", "amd64", "gzip");
-        shell(f, "printf junk >junk.deb; printf junk >README; mkdir sub; mv two.deb 'a name'; mv two.deb.sha256 'a name.sha256'");
+        shell(f,
+                        "printf junk >junk.deb; printf junk >README; mkdir sub;"
+                        " mv two.deb 'a name'; mv two.deb.sha256 'a name.sha256'");
         assert_int_equal(store_find(f->dir, &package_kind_deb, "emqx", "4.4.0", "amd64", &p, &f->error), 0);
         assert_true(endswith(p->path, "/a name"));
         assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), 0);
