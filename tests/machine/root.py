@@ -24,8 +24,9 @@ def debian(suite="bookworm"):
         for unit in MASKED:
             (system / unit).symlink_to("/dev/null")
         (path / "root/etc/hostname").write_text("machine\n")
+        (path / "root/etc/hosts").write_text("127.0.0.1 localhost machine\n::1 localhost ip6-localhost\n")
         (path / "root/etc/machine-id").write_text("")
         journald = path / "root/etc/systemd/journald.conf.d"
         journald.mkdir(parents=True)
         journald.joinpath("persistent.conf").write_text("[Journal]\nStorage=persistent\nSyncIntervalSec=1s\n")
-    return cached(f"root-{suite}", digest(suite, *PACKAGES, *MASKED, "4"), make) / "root"
+    return cached(f"root-{suite}", digest(suite, *PACKAGES, *MASKED, "5"), make) / "root"
