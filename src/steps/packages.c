@@ -143,11 +143,15 @@ static int sync_program(const Plan *p, Error *reterr) {
         return 0;
 }
 
+/* An unpacking that was broken off leaves files that no package owns, unless it is done again first. */
 static int uninstall(Context *c, Error *reterr) {
         const PackageKind *kind = package_kind_find(c->plan->kind);
-        PackageRun run = { on_output, c };
+        _cleanup_free_ char *copy = backup_package_path(c->plan, c->plan->target_path);
+        PackageRun run = { .on_line = on_output, .userdata = c, .repair_path = copy };
         int r;
 
+        if (!copy)
+                return -ENOMEM;
         r = kind->mend(&run, reterr);
         if (r >= 0)
                 r = kind->remove(c->plan->package, &run, reterr);
@@ -158,7 +162,7 @@ static int install(Context *c, const char *path, Error *reterr) {
         const PackageKind *kind = package_kind_find(c->plan->kind);
         _cleanup_free_ char *copy = backup_package_path(c->plan, path);
         _cleanup_(package_freep) Package *package = NULL;
-        PackageRun run = { on_output, c };
+        PackageRun run = { .on_line = on_output, .userdata = c };
         int r;
 
         if (!copy)
