@@ -21,6 +21,7 @@
 #define PROCESS_LOOK_USEC (100 * USEC_PER_MSEC) /* while something is waited for that no event announces */
 #define PROBE_LOOK_USEC (500 * USEC_PER_MSEC)   /* the same, where looking costs a connection */
 #define PROBE_TIMEOUT_USEC (2 * USEC_PER_SEC)
+#define WARNINGS_MAX 3
 #define COMMAND_UNIT "emqx-upgrade-step-command.service"
 
 /* --- down --- */
@@ -176,8 +177,9 @@ typedef struct Starting {
         bool found_running; /* by a conductor that came back: its last words were said before */
         bool runner_seen;   /* run_erl, which lives as long as the VM that it started */
         char *reason;       /* the first line that says why it cannot succeed */
-        char *warning;      /* the last line that was one */
-        char *last;         /* the last line of all */
+        char *warnings;     /* the first lines that were some */
+        unsigned n_warnings;
+        char *last; /* the last line of all */
 } Starting;
 
 static void starting_done(Starting *s) {
@@ -185,7 +187,7 @@ static void starting_done(Starting *s) {
         s->log = node_log_free(s->log);
         s->job = job_free(s->job);
         s->reason = mfree(s->reason);
-        s->warning = mfree(s->warning);
+        s->warnings = mfree(s->warnings);
         s->last = mfree(s->last);
 }
 
@@ -198,12 +200,16 @@ static void on_log_line(const char *file, const char *line, void *userdata) {
         case NODE_LINE_RUNNING: s->said_running = true; break;
         case NODE_LINE_FATAL:
                 if (!s->reason &&
-                                asprintf(&text, "%s%s%s (%s)", s->warning ?: "", s->warning ? "; " : "", line, file) >=
-                                                0)
+                                asprintf(&text, "%s%s%s (%s)", s->warnings ?: "", s->warnings ? "; " : "", line,
+                                                file) >= 0)
                         s->reason = text;
                 break;
         case NODE_LINE_WARNING:
-                (void) free_and_strdup(&s->warning, line);
+                if (s->n_warnings++ < WARNINGS_MAX &&
+                                asprintf(&text, "%s%s%s", s->warnings ?: "", s->warnings ? "; " : "", line) >= 0) {
+                        free(s->warnings);
+                        s->warnings = text;
+                }
                 step_report(s->c, "%s", line);
                 break;
         case NODE_LINE_OTHER: break;

@@ -109,6 +109,8 @@ static int package_lock_take(Engine *e, Error *reterr) {
                                 "%s (process %i) did not release the lock of the package manager within %s",
                                 process_name(name, w.said_holder), w.said_holder,
                                 format_timespan(span, c->config->lock_timeout_usec));
+        if (r == -EINTR || r == -ECONNRESET)
+                return r;
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot take the lock of the package manager: %m");
         if (w.said_holder != 0)
@@ -238,11 +240,6 @@ static int prepare_row(Engine *e, const Step *step, Error *reterr) {
         char name[32];
         int r;
 
-        if (step->package_lock) {
-                r = package_lock_take(e, reterr);
-                if (r < 0)
-                        return r;
-        }
         if (step->node != NODE_DOWN)
                 return 0;
 
@@ -347,6 +344,10 @@ static int walk_forward(Engine *e) {
                         r = error_set(&error, -ELOOP, NULL, "It was interrupted %u times", t->steps[i].attempts);
                 if (r >= 0) {
                         tell_begun(e, step, false);
+                        if (step->package_lock)
+                                r = package_lock_take(e, &error); /* waited for while the node still serves */
+                }
+                if (r >= 0) {
                         r = txn_mark(t, i, STEP_BEGUN);
                         if (r < 0)
                                 (void) error_set(&error, r, "Make the state directory writable, or make room in it.",
@@ -373,7 +374,7 @@ static int walk_forward(Engine *e) {
                         if (step && step->apply != inspect_apply)
                                 explain(e, EVENT_STEP_FAILED, step->name, step->name, &error, r);
                         r = txn_turn_back(t, t->steps[i].name, error_text(&error, r), error.advice);
-                        if (step && step->apply != inspect_apply)
+                        if (step && txn_touched_node(t))
                                 journal_event(&e->context.journal, EVENT_UPGRADE_FAILED,
                                                 &(JournalFields){ .step = step->name,
                                                                 .result = "failed",
@@ -423,6 +424,10 @@ static int walk_back(Engine *e) {
                 if (r >= 0) {
                         tell_begun(e, step, true);
                         clear_step_unit(e, step, false); /* the way forward may have left it running */
+                        if (step->place == IN_PACKAGES)
+                                r = package_lock_take(e, &error);
+                }
+                if (r >= 0) {
                         r = txn_mark(t, i, STEP_UNDO_BEGUN);
                         if (r < 0)
                                 return r;
@@ -522,21 +527,18 @@ ExitStatus engine_run(Engine *e) {
         }
 
         if (t->direction == TXN_BACK) {
-                bool touched = txn_touched_node(t), refused = streq_ptr(t->cause_step, "inspect");
+                bool touched = txn_touched_node(t);
 
                 if (touched)
                         journal_event(&e->context.journal, EVENT_ROLLBACK_STARTED,
                                         &(JournalFields){ .step = t->cause_step, .error = t->cause },
                                         "Going back to EMQX %s: %s", t->plan->from, t->cause);
                 r = walk_back(e);
-                if (r == 0 && refused)
+                if (r == 0 && !touched)
                         return finish(e, TXN_REFUSED, EXIT_REFUSED, EVENT_UPGRADE_REFUSED,
                                         "Refused, and nothing was touched");
                 if (r == 0) {
-                        if (asprintf(&message,
-                                            touched ? "Back on EMQX %s, with its configuration and data"
-                                                    : "EMQX %s was not touched",
-                                            t->plan->from) < 0)
+                        if (asprintf(&message, "Back on EMQX %s, with its configuration and data", t->plan->from) < 0)
                                 return unfinished(e, -ENOMEM);
                         return finish(e, TXN_ROLLED_BACK, EXIT_ROLLED_BACK, EVENT_ROLLBACK_DONE, message);
                 }

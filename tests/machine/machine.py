@@ -341,7 +341,9 @@ class Machine:
         return path
 
     def fill_disk(self, inside, leave_bytes):
-        """Takes the room of the directory's file system, but for so much."""
+        """Takes the room of the directory's file system, but for so much. Never that of this host."""
+        if self.disk == "overlay":
+            raise MachineError("an overlay's room is this host's; use disk=\"ext4\"")
         path = self.path(inside)
         vfs = os.statvfs(path)
         with open(path / ".filler", "wb") as f:
@@ -375,15 +377,17 @@ class Machine:
 
     def journal_cursor(self):
         self.run(["journalctl", "--sync"], check=False)
-        return self.run("journalctl -n 0 --show-cursor | sed 's/^-- cursor: //'").stdout.strip()
+        return self.run("journalctl -n 1 --show-cursor").stdout.rsplit("-- cursor: ", 1)[1].strip()
 
     def hold_lock(self, path):
         """A process inside that holds an fcntl lock on path, as dpkg does; kill() it."""
-        script = ("import fcntl,sys,time; f=open(sys.argv[1],'a'); fcntl.lockf(f, fcntl.LOCK_EX); "
-                  "print('locked', flush=True); time.sleep(600)")
+        script = ("import fcntl,os,sys,time; f=open(sys.argv[1],'a'); fcntl.lockf(f, fcntl.LOCK_EX); "
+                  "print(os.getpid(), flush=True); time.sleep(600)")
         holder = self.spawn(["python3", "-c", script, path], stdout=subprocess.PIPE, text=True)
-        if holder.stdout.readline() != "locked\n":
+        pid = holder.stdout.readline().strip()
+        if not pid:
             raise MachineError(f"cannot lock {path}")
+        holder.kill = lambda: (self.run(["kill", "-9", pid]), holder.wait())  # nsenter's child, not nsenter
         return holder
 
     def install(self, *debs):

@@ -43,13 +43,13 @@ static void timespans_are_systemds(void **state) {
                 const char *text;
                 usec_t usec;
         } good[] = {
-                {"90",        90 * USEC_PER_SEC                   },
-                { "5min",     5 * USEC_PER_MINUTE                 },
-                { "1h 30min", USEC_PER_HOUR + 30 * USEC_PER_MINUTE},
-                { "500ms",    500 * USEC_PER_MSEC                 },
-                { "1m30s",    90 * USEC_PER_SEC                   },
-                { "0",        0                                   },
-                { "infinity", USEC_INFINITY                       },
+                { "90", 90 * USEC_PER_SEC },
+                { "5min", 5 * USEC_PER_MINUTE },
+                { "1h 30min", USEC_PER_HOUR + 30 * USEC_PER_MINUTE },
+                { "500ms", 500 * USEC_PER_MSEC },
+                { "1m30s", 90 * USEC_PER_SEC },
+                { "0", 0 },
+                { "infinity", USEC_INFINITY },
         };
         static const char *const bad[] = { "", " ", "min", "5 parsecs", "-5", "5.5s", "5min x", "99999999999999999999",
                 "18446744073709551615" };

@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: machines with and without a node. See tests/README.md."""
+
+import hashlib
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "system"))
+
+from machine.cache import CACHE, TOP, cached, locked, tree_digest  # noqa: E402
+from machine.machine import Machine, remove_dead_runs  # noqa: E402
+from machine.network import Network, remove_dead_networks  # noqa: E402
+from machine.root import debian  # noqa: E402
+
+PACKAGES = "/var/lib/emqx-upgrade/packages"
+
+#: What a client has left on the node before the upgrade.
+RETAINED = {**{f"plant/{i}/state": f"value {i}" for i in range(1, 20)}, "umlaut/ä": "größer", "empty/level/": "x y  z"}
+
+#: What an operator has changed: his own node, kept on disc, with modes of his own, beside files of his own.
+OPERATOR = r"""
+sed -i 's/^log.level = warning/log.level = error/; s/^mqtt.max_packet_size = 1MB/mqtt.max_packet_size = 2MB/' /etc/emqx/emqx.conf
+sed -i 's/^retainer.storage_type = .*/retainer.storage_type = disc/' /etc/emqx/plugins/emqx_retainer.conf
+printf '{allow, {user, "operator"}, pubsub, ["#"]}.\n%s\n' "$(cat /etc/emqx/acl.conf)" >/etc/emqx/acl.conf.new
+mv /etc/emqx/acl.conf.new /etc/emqx/acl.conf
+chown emqx:emqx /etc/emqx/acl.conf
+chmod 0600 /etc/emqx/emqx.conf
+printf 'the operator'"'"'s own\n' >/etc/emqx/certs/own.pem
+chown emqx:emqx /etc/emqx/certs/own.pem
+chmod 0400 /etc/emqx/certs/own.pem
+ln -s own.pem /etc/emqx/certs/current.pem
+sed -i 's/{emqx_telemetry, true}/{emqx_telemetry, false}/' /var/lib/emqx/loaded_plugins
+mkdir -p /var/lib/emqx/rules/resource:1
+echo key >/var/lib/emqx/rules/resource:1/key.pem
+ln /var/lib/emqx/rules/resource:1/key.pem /var/lib/emqx/rules/resource:1/same.pem
+truncate -s 8M /var/lib/emqx/replayq-sparse
+chown -R emqx:emqx /var/lib/emqx/rules /var/lib/emqx/replayq-sparse
+setfacl -m u:daemon:r /var/lib/emqx/rules/resource:1/key.pem
+setfattr -n user.note -v kept /var/lib/emqx/rules/resource:1
+touch -d '2021-03-04 05:06:07.123456789' /etc/emqx/psk.txt /var/lib/emqx/rules/resource:1
+"""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--keep", action="store_true", help="keep the machine of a test that failed, and say where it is")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        remove_dead_runs()
+        remove_dead_networks()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    setattr(item, f"report_{call.when}", outcome.get_result())
+
+
+class Node(Machine):
+    """A machine with a node; n_retained messages are on it."""
+    n_retained = len(RETAINED)
+
+    def push_package(self, variant, directory=PACKAGES):
+        """A package of the test node, with its checksum."""
+        for file in sorted(self.node_packages.joinpath(variant).glob("emqx*")):
+            self.push(file, directory)
+
+
+@pytest.fixture(scope="session")
+def emqx_upgrade_deb():
+    """Our package, built from the tree as it is."""
+    paths = ["configure.ac", "Makefile.am", "src", "units", "catalog", "man", "debian", "tests/unit", "README.md", "NEWS",
+             "CONTRIBUTING.md", "LICENSE"]
+
+    def make(path):
+        export = path / "export"
+        export.mkdir()
+        listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=TOP, check=True,
+                                capture_output=True).stdout
+        existing = b"\0".join(n for n in listed.split(b"\0") if n and (TOP / n.decode()).exists())
+        tar = subprocess.run(["tar", "c", "--null", "-T", "-"], cwd=TOP, input=existing, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "x", "-C", export], input=tar, check=True)
+        built = subprocess.run(["dpkg-buildpackage", "-us", "-uc", "-b", "-j2"], cwd=export, capture_output=True, text=True,
+                               check=False)
+        assert built.returncode == 0, built.stdout[-5000:] + built.stderr[-5000:]
+        shutil.rmtree(export)
+    (deb,) = cached("our-deb", tree_digest(*paths), make).glob("emqx-upgrade_*.deb")
+    return deb
+
+
+@pytest.fixture(scope="session")
+def node_packages():
+    """Directory of the test node's packages, one below for each variant."""
+    out = CACHE / "node"
+    with locked("node"):
+        subprocess.run([TOP / "tests/node/build-node", "--out", out, "--all"], check=True)
+    return out
+
+
+@pytest.fixture(scope="session")
+def populated_root(emqx_upgrade_deb, node_packages):
+    """root(version): a root with our package and a node of that version, configured by an operator and with messages."""
+    def root(version):
+        def make(path):
+            with Node(debian()) as m:
+                m.node_packages = node_packages
+                m.install(*node_packages.joinpath(version).glob("*.deb"), emqx_upgrade_deb)
+                m.run(OPERATOR)
+                if version in ("4.3.12", "4.3.22"):
+                    m.run("systemctl start emqx")
+                    for topic, payload in RETAINED.items():
+                        m.run(["mosquitto_pub", "-q", "1", "-r", "-t", topic, "-m", payload])
+                m.poweroff()
+                for old in ("var/log/journal", "var/log/emqx"):
+                    for file in m.path(old).rglob("*"):
+                        if file.is_file():
+                            file.unlink()
+                path.joinpath("root").mkdir()
+                m.save_as_root(path / "root")
+        key = hashlib.sha256(f"{emqx_upgrade_deb} {(node_packages / version / '.stamp').read_text()} {debian()} {OPERATOR} "
+                             f"{RETAINED} 1".encode()).hexdigest()[:16]
+        return cached(f"populated-{version}", key, make) / "root"
+    return root
+
+
+def _finish(machine, request):
+    report = getattr(request.node, "report_call", None)
+    if report and report.failed:
+        if machine.leader:
+            print(machine.run("journalctl -b -n 120 --no-pager -o short-precise", check=False).stdout)
+        if request.config.getoption("--keep"):
+            machine.keep = True
+            print(f"kept: {machine.work}")
+    machine.stop()
+
+
+@pytest.fixture
+def machine_factory(request):
+    """machine_factory(disk="overlay", network=None): a booted Debian without anything."""
+    machines = []
+
+    def factory(**options):
+        m = Machine(debian(), **options)
+        machines.append(m)
+        m.boot()
+        return m
+    yield factory
+    for m in machines:
+        _finish(m, request)
+
+
+@pytest.fixture
+def machine(machine_factory):
+    return machine_factory()
+
+
+def _boot_node(populated_root, node_packages, version="4.3.12", target="4.4.0", **options):
+    m = Node(populated_root(version), **options)
+    m.node_packages = node_packages
+    try:
+        m.boot()
+        # The node starts at boot, as an enabled unit does.
+        if version.startswith("4.3."):
+            m.wait_until(lambda: m.unit("emqx.service")["ActiveState"] == "active", timeout=60)
+            m.wait_until(lambda: "is running now!" in m.run("cat /var/log/emqx/erlang.log.*").stdout, timeout=60)
+        m.run(["mkdir", "-p", PACKAGES])
+        m.push_package(version)
+        if target:
+            m.push_package(target)
+    except BaseException:
+        m.stop()
+        raise
+    return m
+
+
+@pytest.fixture
+def node_factory(request, populated_root, node_packages):
+    """node_factory(version="4.3.12", target="4.4.0", disk="overlay"): a booted node with both packages at hand."""
+    machines = []
+
+    def factory(**options):
+        machines.append(_boot_node(populated_root, node_packages, **options))
+        return machines[-1]
+    yield factory
+    for m in machines:
+        _finish(m, request)
+
+
+@pytest.fixture
+def node(node_factory):
+    return node_factory()
+
+
+@pytest.fixture(scope="module")
+def shared_node(request, populated_root, node_packages):
+    """One node for all tests of a module, none of which may touch it."""
+    m = _boot_node(populated_root, node_packages)
+    yield m
+    m.stop()
+
+
+@pytest.fixture
+def network():
+    with Network() as n:
+        yield n
+
+
+@pytest.fixture(autouse=True)
+def duration_in_output(request):
+    begin = time.monotonic()
+    yield
+    print(f"{request.node.name}: {time.monotonic() - begin:.1f} s")

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever goes wrong with the new version, the old one is back, with its configuration and data."""
+
+import pytest
+
+from upgrade import (DONE, ROLLED_BACK, STATE, assert_node_is, event_names, events, exit_status, node_files, retained,
+                     start, status)
+
+
+def assert_back(m, before, messages):
+    assert_node_is(m, "4.3.12")
+    assert node_files(m) == before
+    assert {**messages, **retained(m, m.n_retained)} == messages
+
+
+@pytest.mark.parametrize("variant, cause", [
+    ("4.4.0-never-ready", "was not ready within"),
+    ("4.4.0-no-start", "4.4.0 cannot start|processes ended while"),
+    ("4.4.0-rejects-conf", "You've tried to set"),
+    ("4.4.0-mute", "is not well"),
+    ("4.4.0-bad-postinst", "post-installation script|error exit status"),
+])
+def test_bad_new_version_leads_back(node_factory, variant, cause):
+    import re
+    m = node_factory(target=variant)
+    m.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf",
+            "[Upgrade]\nStartTimeoutSec=10s\nVerifyTimeoutSec=8s\n", mode=0o644)
+    before, messages = node_files(m), retained(m, m.n_retained)
+
+    assert start(m).returncode != 0
+    assert exit_status(m) == ROLLED_BACK
+    assert_back(m, before, messages)
+
+    names = event_names(m)
+    assert names[-1] == "rollback-done" and names.count("upgrade-failed") == 1
+    failed = events(m, "upgrade-failed")[0]
+    assert re.search(cause, failed["EMQX_UPGRADE_ERROR"]), failed["EMQX_UPGRADE_ERROR"]
+    told = status(m)
+    assert told["result"] == "rolled-back" and told["cause"] == failed["EMQX_UPGRADE_ERROR"]
+    # What 4.4 wrote is kept beside, and the backup stays.
+    assert m.exists(f"{STATE}/backups/{told['plan']['id']}/etc.manifest")
+
+
+def test_failed_start_is_noticed_long_before_the_time_out(node_factory):
+    m = node_factory(target="4.4.0-rejects-conf")
+
+    assert start(m).returncode != 0
+    (failed,) = [e for e in events(m, "node-failing")]
+    (begun,) = [e for e in events(m, "step-begun") if e["EMQX_UPGRADE_STEP"] == "start"]
+    assert (int(failed["__REALTIME_TIMESTAMP"]) - int(begun["__REALTIME_TIMESTAMP"])) < 10_000_000
+
+
+def test_next_attempt_after_a_failure_works(node_factory):
+    m = node_factory(target="4.4.0-bad-postinst")
+    assert start(m).returncode != 0
+    assert_node_is(m, "4.3.12")
+
+    m.run(f"rm {STATE}/packages/*4.4.0*")
+    m.push_package("4.4.0")
+    assert start(m).returncode == 0
+    assert_node_is(m, "4.4.0")
+
+
+def test_rollback_by_hand(node):
+    before, messages = node_files(node), retained(node, node.n_retained)
+    assert start(node).returncode == 0
+    node.run("mosquitto_pub -q 1 -r -t written/by/44 -m new")
+    node.run("echo '# by the operator, on 4.4' >> /etc/emqx/acl.conf")
+
+    assert node.run("emqx-upgrade rollback", check=False, timeout=120).returncode == 0
+    assert_back(node, before, messages)
+    backup = status(node)["plan"]["id"]
+    kept = node.run(f"cat {STATE}/backups/{backup}/after/etc/acl.conf").stdout
+    assert "by the operator, on 4.4" in kept
+    assert exit_status(node) == DONE
+
+
+def test_stop_before_the_point_of_no_return_leads_back(node):
+    before, messages = node_files(node), retained(node, node.n_retained)
+    # Another program has the lock of the package manager: the upgrade waits for it, with the node serving.
+    holder = node.hold_lock("/var/lib/dpkg/lock-frontend")
+    start(node, block=False)
+    node.wait_until(lambda: "waiting" in event_names(node), timeout=30)
+    assert node.run("systemctl stop emqx-upgrade@4.4.0", check=False, timeout=60).returncode == 0
+    holder.kill()
+    assert_back(node, before, messages)
+    assert "stop-requested" in event_names(node)
+    assert events(node)[-1]["EMQX_UPGRADE_EVENT"] == "upgrade-refused"
+    assert "Stopped by" in events(node)[-1]["EMQX_UPGRADE_ERROR"]
