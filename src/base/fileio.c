@@ -4,10 +4,7 @@
 
 #include <fcntl.h>
 #include <libgen.h>
-#include <sys/random.h>
 #include <sys/stat.h>
-
-#define TEMP_NAME_TRIES 16
 
 typedef struct TempFile {
         int dir_fd;
@@ -24,30 +21,21 @@ static void temp_file_done(TempFile *t) {
         t->name = mfree(t->name);
 }
 
-/* `.NAME.RANDOM` beside the name it is to become: the same file system, and recognisable as left over. */
+/* `.NAME.tmp` beside the name it is to become, on the same file system. Always the same one: what an interrupted writer
+ * has left is taken up by the next, so that nothing stays. */
 static int temp_file_open(TempFile *t, int dir_fd, const char *name, mode_t mode) {
         const char *slash = strrchr(name, '/');
         int dir_len = slash ? (int) (slash - name) + 1 : 0;
+        _cleanup_free_ char *path = NULL;
 
-        for (unsigned i = 0; i < TEMP_NAME_TRIES; i++) {
-                _cleanup_free_ char *path = NULL;
-                uint64_t random;
-
-                if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-                        return -EIO;
-                if (asprintf(&path, "%.*s.%s.%016llx", dir_len, name, name + dir_len, (unsigned long long) random) < 0)
-                        return -ENOMEM;
-
-                t->fd = openat(dir_fd, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-                if (t->fd >= 0) {
-                        t->dir_fd = dir_fd;
-                        t->name = TAKE_PTR(path);
-                        return fchmod(t->fd, mode) < 0 ? -errno : 0;
-                }
-                if (errno != EEXIST)
-                        return -errno;
-        }
-        return -EEXIST;
+        if (asprintf(&path, "%.*s.%s.tmp", dir_len, name, name + dir_len) < 0)
+                return -ENOMEM;
+        t->fd = openat(dir_fd, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (t->fd < 0)
+                return -errno;
+        t->dir_fd = dir_fd;
+        t->name = TAKE_PTR(path);
+        return fchmod(t->fd, mode) < 0 ? -errno : 0;
 }
 
 int write_all(int fd, const void *data, size_t size_bytes) {

@@ -12,7 +12,7 @@ int write_all(int fd, const void *data, size_t size_bytes);
 
 /* Replaces dir_fd/name (AT_FDCWD and a path are fine: the directory of the path is synced then) by size_bytes of
  * data with mode. After 0 the new content survives a power cut; after an error the file holds the old content or the
- * new, never a mix. Errors are the kernel's (-ENOSPC, -EROFS). */
+ * new, never a mix. One writer at a time for each name. Errors are the kernel's (-ENOSPC, -EROFS). */
 int replace_file_at(int dir_fd, const char *name, const void *data, size_t size_bytes, mode_t mode);
 
 /* The same without any sync, for files below /run that a reader may see at any moment but that need not last. */

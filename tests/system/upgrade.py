@@ -99,7 +99,7 @@ def assert_nothing_is_left(m):
     assert not m.exists(f"{STATE}/transaction")
     assert not m.exists("/run/systemd/system/emqx.service.d/50-emqx-upgrade-start.conf")
     assert m.run("systemctl list-units --all --no-legend 'emqx-upgrade-step-*'").stdout.strip() == ""
-    assert m.run(f"find {STATE} /run/emqx-upgrade /etc/emqx -name '.*.????????????????'").stdout.strip() == ""
+    assert m.run(f"find {STATE} /run/emqx-upgrade /etc/emqx -name '.*.tmp'").stdout.strip() == ""
 
 
 def assert_node_is(m, version):
