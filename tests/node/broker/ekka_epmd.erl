@@ -18,11 +18,7 @@ address_please(Name, Host, Family) ->
 
 port(Name) when is_atom(Name) -> port(atom_to_list(Name));
 port(Name) ->
-    case re:run(hd(string:split(Name, "@")), "^remsh|^maint|^ctl|^cuttle") of
-        {match, _} -> 0;
-        nomatch ->
-            case re:run(hd(string:split(Name, "@")), "([0-9]+)$", [{capture, first, list}]) of
-                {match, [Digits]} -> 4370 + list_to_integer(Digits) rem 1000;
-                nomatch -> 4370
-            end
+    case re:run(hd(string:split(Name, "@")), "[0-9]+$", [{capture, first, list}]) of
+        {match, [Digits]} -> 4370 + list_to_integer(Digits) rem 1000;
+        nomatch -> 4370
     end.

@@ -1,88 +1,102 @@
 %% SPDX-License-Identifier: Apache-2.0
-%% The test node's application: boots in the order of facts 5.2 (tables, listeners, plugins, modules, running), so that
-%% the MQTT port is open before the node is ready. What a variant does wrong stands in releases/VSN/knobs.
+%% The node's application. It boots in the order of facts 5.2: tables, listeners, plugins, modules, `is running now!`, so
+%% that the MQTT port is open before the node is ready. What a variant does wrong stands in releases/VSN/knobs.
 -module(emqx_app).
 -behaviour(application).
--export([start/2, stop/1, prep_stop/1, get_release/0, knob/2, conf/2, loaded/1]).
--export([init/0]).
+-export([start/2, prep_stop/1, stop/1, get_release/0, description/0, knob/2, conf/2, conf/0, at_least/2]).
+-export([init/0, shutdown/0, reboot/0]).
 
-get_release() -> {ok, V} = application:get_env(emqx, release), V.
+get_release() ->
+    {ok, Version} = application:get_key(emqx, vsn),
+    Version.
 
-conf(Key, Default) ->
-    {ok, Conf} = application:get_env(emqx, conf),
-    proplists:get_value(Key, Conf, Default).
+description() -> "EMQ X Broker".
+
+%% Whether this release has what came with 4.3.X and 4.4.Y.
+at_least(In43, In44) ->
+    ["4", Minor, Patch] = string:split(get_release(), ".", all),
+    list_to_integer(Patch) >= case Minor of "3" -> In43; "4" -> In44 end.
+
+conf() -> application:get_env(emqx, conf, []).
+conf(Key, Default) -> proplists:get_value(Key, conf(), Default).
 
 knob(Name, Default) ->
-    Root = code:root_dir(),
-    case file:consult(filename:join([Root, "releases", get_release(), "knobs"])) of
-        {ok, Knobs} -> proplists:get_value(Name, Knobs, Default);
-        _ -> Default
-    end.
+    {ok, Knobs} = file:consult(filename:join([code:root_dir(), "releases", get_release(), "knobs"])),
+    proplists:get_value(Name, Knobs, Default).
 
 delay(Name) -> timer:sleep(knob(Name, 0)).
 
 start(_Type, _Args) ->
     io:format("Starting emqx on node ~s~n", [node()]),
     case knob(no_start, false) of
-        true ->
-            io:format("{\"Kernel pid terminated\",application_controller,\"{application_start_failure,emqx}\"}~n"),
-            erlang:halt(1, [{flush, true}]);
-        false -> ok
-    end,
-    delay(start_delay),
-    ok = emqx_tables:open(),
-    delay(table_delay),
-    Pid = proc_lib:spawn_link(?MODULE, init, []),
-    register(emqx, Pid),
-    ok = emqx_mqtt:listen(conf("listener.tcp.external", "0.0.0.0:1883")),
-    delay(plugin_delay),
-    case knob(never_ready, false) of
-        true -> {ok, Pid};
-        false -> {ok, load_the_rest(Pid)}
+        true -> {error, no_start};
+        false ->
+            delay(start_delay),
+            ok = ekka_mnesia:start(),
+            delay(table_delay),
+            {ok, _} = Started = proc_lib:start_link(?MODULE, init, [], infinity),
+            die(),
+            Started
     end.
 
-load_the_rest(Pid) ->
-    emqx_ctl:new(),
-    Known = ["emqx_management", "emqx_dashboard", "emqx_modules", "emqx_recon", "emqx_retainer", "emqx_telemetry",
-             "emqx_rule_engine", "emqx_bridge_mqtt"],
-    case [P || P <- loaded("loaded_plugins"), not lists:member(P, Known)] of
-        [] -> ok;
-        Unknown -> emqx_log:write(alert, "cannot_find_plugins: ~p", [Unknown])
-    end,
-    case lists:member("emqx_management", loaded("loaded_plugins")) of
-        true -> ok = emqx_http:listen(), emqx_ctl:register_commands();
-        false -> ok
-    end,
-    persistent_term:put(emqx_state, started),
-    io:format("EMQ X Broker ~s is running now!~n", [get_release()]),
+die() ->
     case knob(die_after, none) of
         none -> ok;
-        Ms -> spawn(fun() -> timer:sleep(Ms), erlang:halt("test node: dies as told", [{flush, true}]) end)
-    end,
-    Pid.
+        Msec -> spawn(fun() -> timer:sleep(Msec), erlang:halt("dies as its knob says") end)
+    end.
 
-%% Delivers what other nodes publish.
+%% The process that owns what a stop or a change of cluster takes away.
 init() ->
+    register(emqx, self()),
+    process_flag(trap_exit, true),
+    ekka_autoclean:start_link(),
+    boot(),
     proc_lib:init_ack({ok, self()}),
     loop().
 
+boot() ->
+    emqx_ctl:new(),
+    emqx_alarm:new(),
+    emqx_mqtt:new(),
+    ok = emqx_listeners:start(),
+    delay(plugin_delay),
+    case knob(never_ready, false) of
+        true -> timer:sleep(infinity);
+        false -> ok
+    end,
+    ok = emqx_plugins:load(),
+    ok = emqx_modules:load(),
+    io:format("~s ~s is running now!~n", [description(), get_release()]).
+
 loop() ->
     receive
-        {publish, Topic, Payload, Qos} -> emqx_mqtt:dispatch(Topic, Payload, Qos), loop();
-        stop -> ok;
+        {publish, Message} -> emqx_mqtt:dispatch(Message), loop();
+        {call, From, Ref, shutdown} ->
+            emqx_listeners:stop(),
+            emqx_plugins:unload(),
+            From ! Ref,
+            loop();
+        {call, From, Ref, reboot} ->
+            boot(),
+            From ! Ref,
+            loop();
+        {'EXIT', _, shutdown} -> exit(shutdown);
         _ -> loop()
     end.
 
-prep_stop(State) -> delay(stop_delay), State.
+shutdown() -> call(shutdown).
+reboot() -> call(reboot).
 
+call(What) ->
+    Ref = make_ref(),
+    emqx ! {call, self(), Ref, What},
+    receive Ref -> ok end.
+
+prep_stop(State) ->
+    delay(stop_delay),
+    emqx_listeners:stop(),
+    delay(exit_delay),
+    State.
+
+%% Mnesia is an application of its own, and stopped after this one.
 stop(_State) -> ok.
-
-%% Names that are active in loaded_plugins or loaded_modules: `{name, true}.` or `name.` (facts 4.1).
-loaded(File) ->
-    {ok, Dir} = application:get_env(emqx, runner_data_dir),
-    Path = filename:join(Dir, File),
-    case file:consult(Path) of
-        {ok, Terms} -> [atom_to_list(N) || T <- Terms, N <- case T of {A, true} -> [A]; {_, _} -> []; A -> [A] end];
-        {error, enoent} when File =:= "loaded_plugins" -> file:write_file(Path, <<>>), [];
-        {error, Reason} -> emqx_log:write(alert, "Failed to read: ~p, error: ~p", [Path, Reason]), []
-    end.
