@@ -293,6 +293,17 @@ static const Step *row_of(Engine *e, size_t i, Error *reterr) {
 
 /* --- stopping --- */
 
+/* From then on systemd starts no step and no broker, and ends what runs, in any order: what fails then says nothing
+ * about the upgrade, which is left where the record has it. */
+static bool machine_goes_down(Engine *e) {
+        if (!e->shutting_down && manager_shutting_down(e->context.manager, NULL) > 0) {
+                e->shutting_down = true;
+                journal_event(&e->context.journal, EVENT_INTERRUPTED, &(JournalFields){ .step = e->context.step },
+                                "The machine goes down; the upgrade goes on at the next boot");
+        }
+        return e->shutting_down;
+}
+
 /* Whether what is under way is to be broken off: asked after every event of every wait. */
 static bool is_interrupted(void *userdata) {
         Engine *e = userdata;
@@ -302,12 +313,8 @@ static bool is_interrupted(void *userdata) {
                 return e->shutting_down;
 
         e->stop_considered = true;
-        e->shutting_down = manager_shutting_down(e->context.manager, NULL) > 0;
-        if (e->shutting_down) {
-                journal_event(&e->context.journal, EVENT_INTERRUPTED, &(JournalFields){ .step = e->context.step },
-                                "The machine goes down; the upgrade goes on at the next boot");
+        if (machine_goes_down(e))
                 return true;
-        }
 
         step = e->context.step ? step_find(e->context.step) : NULL;
         journal_event(&e->context.journal, EVENT_STOP_REQUESTED, &(JournalFields){ .step = e->context.step },
@@ -362,10 +369,10 @@ static int walk_forward(Engine *e) {
                                                 "It ended well, but the machine is not as it should be");
                 }
 
-                if (r == -EINTR && e->shutting_down)
-                        return r;
                 if (r == -ECONNRESET) /* the system bus; a new conductor connects anew */
                         return r;
+                if (r < 0 && machine_goes_down(e))
+                        return -EINTR;
                 if (r == -EINTR)
                         (void) error_set(&error, r, NULL, "Stopped by `systemctl stop %s`", t->unit);
                 if (r == -EALREADY)
@@ -433,8 +440,10 @@ static int walk_back(Engine *e) {
                                 return r;
                         r = run_row(e, step, true, resumed, &error);
                 }
-                if (r == -ECONNRESET || (r == -EINTR && e->shutting_down))
+                if (r == -ECONNRESET)
                         return r;
+                if (r < 0 && machine_goes_down(e))
+                        return -EINTR;
                 if (r < 0) {
                         explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
                         r = txn_stick(t, t->steps[i].name, error_text(&error, r));
