@@ -2,10 +2,24 @@
 
 /* The steps that stop and start the node. */
 
+#include "bus/job.h"
 #include "bus/unit.h"
 #include "steps/control.h"
 
+/* After a reboot the node may still be starting, when `emqx stop` finds nobody to talk to: it is let come up first. */
 int stop_node(Context *c, Error *reterr) {
+        _cleanup_(job_freep) Job *starting = NULL;
+        int r;
+
+        r = job_find(c->manager, c->plan->unit, &starting, reterr);
+        if (r < 0)
+                return r;
+        if (r > 0) {
+                step_report(c, "waiting until %s has started", c->plan->unit);
+                r = job_wait(starting, usec_from_now(c->config->start_timeout_usec), NULL, NULL);
+                if (r < 0 && r != -ECANCELED && r != -ETIMEDOUT)
+                        return r;
+        }
         return node_stop(c, reterr);
 }
 

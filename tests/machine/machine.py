@@ -224,8 +224,10 @@ class Machine:
         self.leader = children[0]
         if not os.path.exists(f"/proc/{self.leader}/root/run/systemd/private"):
             return False
-        state = subprocess.run([*self._enter(), "systemctl", "is-system-running"], capture_output=True, text=True, check=False)
-        return state.stdout.strip() in ("running", "degraded")
+        # Not is-system-running: what an upgrade that goes on does at boot keeps it "starting".
+        state = subprocess.run([*self._enter(), "systemctl", "is-active", "multi-user.target"], capture_output=True, text=True,
+                               check=False)
+        return state.stdout.strip() == "active"
 
     def _wait_for_end(self, timeout):
         try:
