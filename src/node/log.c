@@ -295,38 +295,38 @@ static const struct {
         const char *text, *also;
         int kind;
 } patterns[] = {
-        {"is running now!",                    NULL,                RUNNING}, /* the last act of emqx_app:start/2 */
-        { "Error generating configuration",    NULL,                FATAL  }, /* cuttlefish refused emqx.conf */
-        { "attempted to set unknown variable", NULL,                FATAL  }, /* which key it was */
-        { "Syntax error in ",                  " line ",            FATAL  }, /* the same, for a line */
-        { "You've tried to set",               NULL,                WARNING}, /* of a plugin's file too: not fatal */
-        { "Please set node.cookie",            NULL,                FATAL  }, /* bin/emqx gave up */
-        { "Failed to start mqtt",              "listener",          FATAL  }, /* its port is taken: ends the start */
-        { "Failed to start",                   NULL,                WARNING}, /* a plugin's: ends the plugin alone */
-        { "register/listen error",             NULL,                FATAL  }, /* the distribution's port is taken */
-        { "in use by another Erlang node",     NULL,                FATAL  }, /* the node's name is taken */
-        { "FATAL: Unable to start Erlang",     NULL,                FATAL  }, /* libcrypto or ncurses is missing */
-        { "Please make sure openssl",          NULL,                FATAL  }, /* the same, next line */
-        { "Error when reading ",               ".erlang.cookie",    FATAL  }, /* its owner is wrong */
-        { "Cookie file ",                      "by owner only",     FATAL  }, /* its mode is wrong */
-        { "Failed to create cookie file",      NULL,                FATAL  }, /* HOME is wrong */
-        { "Kernel pid terminated",             NULL,                FATAL  }, /* an application could not start */
-        { "terminating during boot",           NULL,                FATAL  }, /* nor could the runtime */
-        { "init terminating in do_boot",       NULL,                FATAL  }, /* nor could the runtime */
-        { "Crash dump is being written to",    NULL,                FATAL  }, /* the VM is ending */
-        { "still waiting for table",           NULL,                WARNING}, /* Mnesia waits for peers */
-        { "cannot_find_plugins",               NULL,                WARNING}, /* in loaded_plugins, not installed */
-        { "Plugin ",                           "load failed",       WARNING}, /* its configuration was refused */
-        { "Load plugin ",                      "failed",            WARNING}, /* it could not start */
-        { "Failed to read",                    NULL,                WARNING}, /* loaded_modules: no module loads */
-        { "bad cookie",                        NULL,                WARNING}, /* a peer has another cookie */
-        { "attempt from disallowed node",      NULL,                WARNING}, /* the same, seen from here */
-        { "** Node ",                          "not responding **", WARNING}, /* a peer is gone */
-        { "Alarm ",                            " is activated",     WARNING}, /* emqx_alarm */
-        { "[error]",                           NULL,                WARNING}, /* the logger's levels */
-        { "[critical]",                        NULL,                WARNING},
-        { "[alert]",                           NULL,                WARNING},
-        { "[emergency]",                       NULL,                WARNING},
+        { "is running now!", NULL, RUNNING },                 /* the last act of emqx_app:start/2 */
+        { "Error generating configuration", NULL, FATAL },    /* cuttlefish refused emqx.conf */
+        { "attempted to set unknown variable", NULL, FATAL }, /* which key it was */
+        { "Syntax error in ", " line ", FATAL },              /* the same, for a line */
+        { "You've tried to set", NULL, WARNING },             /* of a plugin's file too: not fatal */
+        { "Please set node.cookie", NULL, FATAL },            /* bin/emqx gave up */
+        { "Failed to start mqtt", "listener", FATAL },        /* its port is taken: ends the start */
+        { "Failed to start", NULL, WARNING },                 /* a plugin's: ends the plugin alone */
+        { "register/listen error", NULL, FATAL },             /* the distribution's port is taken */
+        { "in use by another Erlang node", NULL, FATAL },     /* the node's name is taken */
+        { "FATAL: Unable to start Erlang", NULL, FATAL },     /* libcrypto or ncurses is missing */
+        { "Please make sure openssl", NULL, FATAL },          /* the same, next line */
+        { "Error when reading ", ".erlang.cookie", FATAL },   /* its owner is wrong */
+        { "Cookie file ", "by owner only", FATAL },           /* its mode is wrong */
+        { "Failed to create cookie file", NULL, FATAL },      /* HOME is wrong */
+        { "Kernel pid terminated", NULL, FATAL },             /* an application could not start */
+        { "terminating during boot", NULL, FATAL },           /* nor could the runtime */
+        { "init terminating in do_boot", NULL, FATAL },       /* nor could the runtime */
+        { "Crash dump is being written to", NULL, FATAL },    /* the VM is ending */
+        { "still waiting for table", NULL, WARNING },         /* Mnesia waits for peers */
+        { "cannot_find_plugins", NULL, WARNING },             /* in loaded_plugins, not installed */
+        { "Plugin ", "load failed", WARNING },                /* its configuration was refused */
+        { "Load plugin ", "failed", WARNING },                /* it could not start */
+        { "Failed to read", NULL, WARNING },                  /* loaded_modules: no module loads */
+        { "bad cookie", NULL, WARNING },                      /* a peer has another cookie */
+        { "attempt from disallowed node", NULL, WARNING },    /* the same, seen from here */
+        { "** Node ", "not responding **", WARNING },         /* a peer is gone */
+        { "Alarm ", " is activated", WARNING },               /* emqx_alarm */
+        { "[error]", NULL, WARNING },                         /* the logger's levels */
+        { "[critical]", NULL, WARNING },
+        { "[alert]", NULL, WARNING },
+        { "[emergency]", NULL, WARNING },
 };
 
 NodeLineKind node_line_classify(const char *file, const char *line) {

@@ -108,11 +108,11 @@ static int read_vars(Node *n, Error *reterr) {
                 char **ret;
                 bool is_path;
         } wanted[] = {
-                {"REL_VSN",          &n->rel_version, false},
-                { "RUNNER_ETC_DIR",  &n->etc_dir,     true },
-                { "RUNNER_DATA_DIR", &n->data_dir,    true },
-                { "RUNNER_LOG_DIR",  &n->log_dir,     true },
-                { "RUNNER_USER",     &n->user,        false},
+                { "REL_VSN", &n->rel_version, false },
+                { "RUNNER_ETC_DIR", &n->etc_dir, true },
+                { "RUNNER_DATA_DIR", &n->data_dir, true },
+                { "RUNNER_LOG_DIR", &n->log_dir, true },
+                { "RUNNER_USER", &n->user, false },
         };
         _cleanup_free_ char *path = NULL, *text = NULL;
         size_t size;

@@ -13,6 +13,7 @@
 #include "txn/status.h"
 
 #define LOCK_LOOK_USEC (250 * USEC_PER_MSEC) /* fcntl(2) locks announce nothing */
+#define PROGRESS_USEC USEC_PER_SEC           /* between two entries of the journal */
 #define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC)
 #define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
 
@@ -35,8 +36,13 @@ static bool going_back(const Engine *e) {
 static void on_report(const char *text, void *userdata) {
         Engine *e = userdata;
         const char *step = e->context.step ?: "";
+        usec_t now = now_usec(CLOCK_MONOTONIC);
 
-        (void) free_and_strdup(&e->report, text);
+        if (now - e->reported_usec >= PROGRESS_USEC) {
+                e->reported_usec = now;
+                journal_event(&e->context.journal, EVENT_STEP_PROGRESS, &(JournalFields){ .step = e->context.step },
+                                "%s: %s", step, text);
+        }
         (void) sd_notifyf(0, "STATUS=%s%s: %s (%u %%)\nEXTEND_TIMEOUT_USEC=%" PRIu64, going_back(e) ? "undoing " : "",
                         step, text, status_percent(e->txn), config_patience_usec(e->context.config));
         status_write(e->txn, e->context.step, text);
@@ -479,6 +485,8 @@ static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event e
         r = txn_close(t, result);
         if (r < 0)
                 return unfinished(e, r);
+        journal_event(&e->context.journal, EVENT_HISTORY_WRITTEN, NULL, "The record is " STATE_DIR "/history/%s.json",
+                        t->plan->id);
         journal_event(&e->context.journal, event,
                         &(JournalFields){ .result = txn_result_name(result),
                                         .error = t->cause,

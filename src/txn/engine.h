@@ -31,7 +31,7 @@ typedef struct Engine {
         bool stop_requested;  /* by SIGTERM */
         bool stop_considered; /* it was decided that the upgrade goes on all the same */
         bool shutting_down;
-        char *report; /* the last words of the step that runs */
+        usec_t reported_usec; /* when a step last spoke in the journal */
 } Engine;
 
 /* Names of all steps, for txn_create(); the caller's. */

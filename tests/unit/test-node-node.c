@@ -79,19 +79,19 @@ static void vars_are_read_as_a_shell_does(void **state) {
         static const struct {
                 const char *text, *value;
         } rows[] = {
-                {"A=\"1\"\n",                    "1"   },
-                { "A='1 2'",                     "1 2" },
-                { "A=1\n",                       "1"   },
-                { "A=1 # comment\n",             "1"   },
-                { "  A=\"1\" # comment\r\n",     "1"   },
-                { "A=\"1\"\nB=\"2\"\nA=\"3\"\n", "3"   },
-                { "A=\"\"\n",                    ""    },
-                { "A=\n",                        ""    },
-                { "A=\"1\"\nA=\"2\n",            "1"   },
-                { "A=\"it's\"\n",                "it's"},
-                { "AA=1\nBA=2\n#A=3\nA =4\n",    NULL  },
-                { "",                            NULL  },
-                { "A",                           NULL  },
+                { "A=\"1\"\n", "1" },
+                { "A='1 2'", "1 2" },
+                { "A=1\n", "1" },
+                { "A=1 # comment\n", "1" },
+                { "  A=\"1\" # comment\r\n", "1" },
+                { "A=\"1\"\nB=\"2\"\nA=\"3\"\n", "3" },
+                { "A=\"\"\n", "" },
+                { "A=\n", "" },
+                { "A=\"1\"\nA=\"2\n", "1" },
+                { "A=\"it's\"\n", "it's" },
+                { "AA=1\nBA=2\n#A=3\nA =4\n", NULL },
+                { "", NULL },
+                { "A", NULL },
         };
 
         (void) state;
@@ -146,17 +146,17 @@ static void the_node_has_the_name_it_would_boot_with(void **state) {
         static const struct {
                 const char *conf, *environment[4], *name;
         } rows[] = {
-                {"a = 1\n",              { NULL },                                                   "emqx@127.0.0.1"},
-                { "node.name = c@h\n",   { NULL },                                                   "c@h"           },
-                { "node.name = c@h\n",   { "EMQX_NODE__NAME=env@h" },                                "env@h"         },
-                { "node.name = c@h\n",   { "EMQX_NODE__NAME=" },                                     "emqx@127.0.0.1"},
-                { "node.name = c@h\n",   { "EMQX_NAME=n" },                                          "c@h"           },
-                { "node.name = c@h\n",   { "EMQX_NAME=n", "EMQX_HOST=" },                            "c@h"           },
-                { "node.name = c@h\n",   { "EMQX_NODE__NAME=env@h", "EMQX_NAME=n", "EMQX_HOST=h2" }, "n@h2"          },
-                { "node.name = c@h\n",   { "EMQX_NAME=n", "EMQX_HOST=h2", "EMQX_NODE_NAME=all@h" },  "all@h"         },
-                { "node.name = c@h\n",   { "EMQX_NODE_NAME=" },                                      "c@h"           },
-                { "node.name = c@h\n",   { "NAME_ARG=-name arg@h", "EMQX_NODE_NAME=all@h" },         "arg@h"         },
-                { "include name.conf\n", { NULL },                                                   "emqx@127.0.0.1"},
+                { "a = 1\n", { NULL }, "emqx@127.0.0.1" },
+                { "node.name = c@h\n", { NULL }, "c@h" },
+                { "node.name = c@h\n", { "EMQX_NODE__NAME=env@h" }, "env@h" },
+                { "node.name = c@h\n", { "EMQX_NODE__NAME=" }, "emqx@127.0.0.1" },
+                { "node.name = c@h\n", { "EMQX_NAME=n" }, "c@h" },
+                { "node.name = c@h\n", { "EMQX_NAME=n", "EMQX_HOST=" }, "c@h" },
+                { "node.name = c@h\n", { "EMQX_NODE__NAME=env@h", "EMQX_NAME=n", "EMQX_HOST=h2" }, "n@h2" },
+                { "node.name = c@h\n", { "EMQX_NAME=n", "EMQX_HOST=h2", "EMQX_NODE_NAME=all@h" }, "all@h" },
+                { "node.name = c@h\n", { "EMQX_NODE_NAME=" }, "c@h" },
+                { "node.name = c@h\n", { "NAME_ARG=-name arg@h", "EMQX_NODE_NAME=all@h" }, "arg@h" },
+                { "include name.conf\n", { NULL }, "emqx@127.0.0.1" },
         };
 
         (void) state;
@@ -198,12 +198,12 @@ static void listeners_are_where_a_client_reaches_them(void **state) {
                 const char *text, *host;
                 unsigned port;
         } rows[] = {
-                {"1883",              "127.0.0.1",   1883 },
-                { "0.0.0.0:1883",     "127.0.0.1",   1883 },
+                { "1883", "127.0.0.1", 1883 },
+                { "0.0.0.0:1883", "127.0.0.1", 1883 },
                 { "192.168.1.5:1884", "192.168.1.5", 1884 },
-                { "[::]:1883",        "::1",         1883 },
-                { ":::1883",          "::1",         1883 },
-                { "[fd00::5]:65535",  "fd00::5",     65535},
+                { "[::]:1883", "::1", 1883 },
+                { ":::1883", "::1", 1883 },
+                { "[fd00::5]:65535", "fd00::5", 65535 },
         };
         static const char *const bad[] = { "", ":", "0", "65536", "99999999999", "-1", "1883x", "host:1883", ":1883",
                 "1.2.3:1", "1.2.3.4:", "1.2.3.4:0", "[::]", "[]:1883", "[::1883", "on", " 1883", "0x10" };

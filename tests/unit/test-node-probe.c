@@ -87,15 +87,16 @@ static void only_a_running_node_is_running(void **state) {
                 const char *reply;
                 int expected;
         } rows[] = {
-                {"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\r\n"
-                  "Node emqx@127.0.0.1 is started\nemqx is running",                             1},
-                { "HTTP/1.0 200 OK\r\n\r\nNode emqx@127.0.0.1 is started\nemqx is running",                       1},
-                { "HTTP/1.0 200 OK\r\n\r\nNode emqx@127.0.0.1 is starting\nemqx is not_running",                  0},
-                { "HTTP/1.0 503 Service Unavailable\r\n\r\nNode emqx@127.0.0.1 is starting\nemqx is not_running", 0},
-                { "HTTP/1.0 503 Service Unavailable\r\n\r\nemqx is running",                                      0},
-                { "HTTP/1.0 404 Not Found\r\n\r\n",                                                               0},
-                { "HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",                                  0},
-                { "HTTP/1.0 200 OK\r\n\r\n",                                                                      0},
+                { "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\r\n"
+                  "Node emqx@127.0.0.1 is started\nemqx is running",
+                                1 },
+                { "HTTP/1.0 200 OK\r\n\r\nNode emqx@127.0.0.1 is started\nemqx is running", 1 },
+                { "HTTP/1.0 200 OK\r\n\r\nNode emqx@127.0.0.1 is starting\nemqx is not_running", 0 },
+                { "HTTP/1.0 503 Service Unavailable\r\n\r\nNode emqx@127.0.0.1 is starting\nemqx is not_running", 0 },
+                { "HTTP/1.0 503 Service Unavailable\r\n\r\nemqx is running", 0 },
+                { "HTTP/1.0 404 Not Found\r\n\r\n", 0 },
+                { "HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", 0 },
+                { "HTTP/1.0 200 OK\r\n\r\n", 0 },
         };
 
         (void) state;

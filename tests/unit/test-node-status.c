@@ -9,12 +9,12 @@ static void status_is_understood(void **state) {
                 const char *output, *node, *version;
                 bool started;
         } rows[] = {
-                {"Node 'e@127.0.0.1' 4.4.0 is started\n",                             "e@127.0.0.1", "4.4.0",  true },
-                { "Node 'e@127.0.0.1' 4.3.22 is starting\n",                          "e@127.0.0.1", "4.3.22", false},
-                { "Node 'e@127.0.0.1' 4.3.22 is stopping\n",                          "e@127.0.0.1", "4.3.22", false},
-                { "a warning\r\n  Node\t'n1@h.x'\n 4.4.19  is\tstarted",              "n1@h.x",      "4.4.19", true },
-                { "Node 'e@h' is started\nApplication emqx 4.3.0 is running\n",       "e@h",         "4.3.0",  true },
-                { "Node 'e@h' 4.3.1 is started\nApplication emqx 4.3.1 is running\n", "e@h",         "4.3.1",  true },
+                { "Node 'e@127.0.0.1' 4.4.0 is started\n", "e@127.0.0.1", "4.4.0", true },
+                { "Node 'e@127.0.0.1' 4.3.22 is starting\n", "e@127.0.0.1", "4.3.22", false },
+                { "Node 'e@127.0.0.1' 4.3.22 is stopping\n", "e@127.0.0.1", "4.3.22", false },
+                { "a warning\r\n  Node\t'n1@h.x'\n 4.4.19  is\tstarted", "n1@h.x", "4.4.19", true },
+                { "Node 'e@h' is started\nApplication emqx 4.3.0 is running\n", "e@h", "4.3.0", true },
+                { "Node 'e@h' 4.3.1 is started\nApplication emqx 4.3.1 is running\n", "e@h", "4.3.1", true },
         };
 
         (void) state;

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo: a machine with an EMQX 4.3.12 node, installed from its package, with an operator's configuration and
+retained messages; upgraded to 4.4.0 by `systemctl start emqx-upgrade@4.4.0`, from our installed package."""
+
+import pathlib
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import conftest  # noqa: E402
+from machine.cache import CACHE  # noqa: E402
+from machine.machine import remove_dead_runs  # noqa: E402
+from system import upgrade  # noqa: E402
+
+WIDTH = 48
+
+
+def say(text):
+    print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n== {text}", flush=True)
+
+
+def fixture(function, *args):
+    """A fixture's own function, outside of pytest."""
+    return function.__wrapped__(*args) if hasattr(function, "__wrapped__") else function.__pytest_wrapped__.obj(*args)
+
+
+def timeline(done):
+    """A bar for each step, where it lay in time."""
+    ends = {e["EMQX_UPGRADE_STEP"]: int(e["__REALTIME_TIMESTAMP"]) for e in done}
+    took = {e["EMQX_UPGRADE_STEP"]: int(e["EMQX_UPGRADE_USEC"]) for e in done}
+    first = min(ends[s] - took[s] for s in ends)
+    scale = WIDTH / (max(ends.values()) - first)
+    for step in ends:
+        begin = round((ends[step] - took[step] - first) * scale)
+        length = max(1, round(took[step] * scale))
+        down = step in ("stop", "backup", "remove", "install", "restore", "start")
+        print(f"  {step:8} {took[step] / 1e6:6.2f} s  {' ' * begin}{('#' if down else '=') * length}")
+    print(f"  {'':17}   {'#'}: the node is down, {'='}: it serves")
+
+
+def main():
+    remove_dead_runs()
+    say("Building the package of emqx-upgrade, and the packages of a test node (kept in the cache)")
+    deb = fixture(conftest.emqx_upgrade_deb)
+    packages = fixture(conftest.node_packages)
+    root = fixture(conftest.populated_root, deb, packages)
+    print(f"  {deb.name}, {', '.join(f.name for v in ('4.3.12', '4.4.0') for f in (packages / v).glob('*.deb'))}")
+
+    say("Booting a machine with EMQX 4.3.12")
+    m = conftest._boot_node(root, packages)
+    try:
+        messages = upgrade.retained(m, m.n_retained)
+        before = upgrade.node_files(m)
+        print(f"  emqx_ctl: {m.run('emqx_ctl status').stdout.strip()}")
+        print(f"  {len(messages)} retained messages, {len(before['etc'])} files in /etc/emqx, {len(before['data'])} in /var/lib/emqx")
+
+        say("# emqx-upgrade plan 4.4.0")
+        print(m.run("emqx-upgrade plan 4.4.0", check=False).stdout)
+
+        say("# systemctl start emqx-upgrade@4.4.0     (and: journalctl -fu emqx-upgrade@4.4.0)")
+        follow = m.spawn(["journalctl", "-f", "-n", "0", "-o", "short-precise", "-u", "emqx-upgrade@4.4.0"],
+                         stdout=subprocess.PIPE, text=True)
+        started = m.spawn(["systemctl", "start", "emqx-upgrade@4.4.0"])
+        for line in follow.stdout:
+            print(f"  {line}", end="", flush=True)
+            if "Finished emqx-upgrade@" in line or "Failed to start emqx-upgrade@" in line:
+                break
+        follow.terminate()
+        result = started.wait()
+        print(f"  systemctl's exit status: {result}")
+
+        say("Timeline")
+        timeline(upgrade.events(m, "step-done"))
+        (ready,) = upgrade.events(m, "node-ready")
+        print(f"\n  The node was down for {int(ready['EMQX_UPGRADE_DOWNTIME_USEC']) / 1e6:.2f} s.")
+
+        say("Proof")
+        same = upgrade.retained(m, m.n_retained)
+        after = upgrade.node_files(m)
+        print(f"  dpkg:      {' '.join(upgrade.package_state(m))}")
+        print(f"  emqx_ctl:  {m.run('emqx_ctl status').stdout.strip()}")
+        print(f"  MQTT:      {sum(same.get(t) == p for t, p in messages.items())} of {len(messages)} retained messages read back")
+        kept = {name: entry for name, entry in before["data"].items() if after["data"].get(name) == entry}
+        print(f"  files:     /etc/emqx {'is the same to the byte, mode and time' if after['etc'] == before['etc'] else 'DIFFERS'}; "
+              f"{len(kept)} of {len(before['data'])} in /var/lib/emqx are")
+        ok = result == 0 and same == messages and after["etc"] == before["etc"] and upgrade.running_version(m) == "4.4.0"
+    finally:
+        m.stop()
+    say("Done. Nothing is left but the cache: " + str(CACHE) if ok else "THE UPGRADE DID NOT DO WHAT IT SHOULD")
+    return 0 if ok else 1
+
+
+sys.exit(main())
