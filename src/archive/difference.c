@@ -59,6 +59,7 @@ static int same_content(Comparison *c, const WalkNode *n) {
         char sha256[SHA256_HEX_SIZE];
         int r;
 
+        assert(n->parent); /* the tree itself is a directory */
         fd = open_regular(n->parent->fd, n->name, &n->st);
         if (fd < 0)
                 return where_error(c->metadata.reterr, fd, c->metadata.root_fd, n->path, "cannot be read:");
@@ -71,6 +72,7 @@ static int same_target(Comparison *c, const WalkNode *n) {
         _cleanup_free_ char *target = NULL;
         int r;
 
+        assert(n->parent);
         r = read_target(n->parent->fd, n->name, &target);
         if (r < 0)
                 return where_error(c->metadata.reterr, r, c->metadata.root_fd, n->path, "cannot be read:");

@@ -74,7 +74,7 @@ static int get_sized(FdPath p, const char *name, char **ret, size_t *ret_size) {
 static int xattrs_read(FdPath p, Xattrs *ret) {
         _cleanup_(xattrs_done) Xattrs x = { 0 };
         _cleanup_free_ char *names = NULL;
-        size_t size;
+        size_t size = 0;
         int r;
 
         r = get_sized(p, NULL, &names, &size);
@@ -85,7 +85,7 @@ static int xattrs_read(FdPath p, Xattrs *ret) {
 
         for (const char *name = names; name < names + size; name += strlen(name) + 1) {
                 Xattr *larger = reallocarray(x.list, x.n + 1, sizeof(Xattr));
-                char *value;
+                char *value = NULL;
 
                 if (!larger)
                         return -ENOMEM;
@@ -169,8 +169,8 @@ static int wanted_owner(const MetadataContext *c, const ManifestEntry *e, uid_t 
 int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, const ManifestEntry *e, unsigned *ret) {
         _cleanup_(xattrs_done) Xattrs x = { 0 };
         unsigned d = 0;
-        uid_t uid;
-        gid_t gid;
+        uid_t uid = 0;
+        gid_t gid = 0;
         int r;
 
         r = wanted_owner(c, e, &uid, &gid);
@@ -196,8 +196,8 @@ int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e, boo
         const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, e->mtime };
         _cleanup_(xattrs_done) Xattrs x = { 0 };
         FdPath p = fd_path(fd);
-        uid_t uid;
-        gid_t gid;
+        uid_t uid = 0;
+        gid_t gid = 0;
         int r;
 
         r = wanted_owner(c, e, &uid, &gid);

@@ -138,7 +138,7 @@ static const ManifestEntry *child_at(const Manifest *m, const ManifestEntry *e, 
 static int walk_children(State *s, WalkNode *n) {
         const Walk *w = s->walk;
         const ManifestEntry *e = w->manifest && n->entry && S_ISDIR(n->entry->mode) ? n->entry : NULL;
-        size_t length = n->parent ? strlen(s->path) : 0, at = e ? e->index + 1 : 0, i = 0;
+        size_t length = n->parent && s->path ? strlen(s->path) : 0, at = e ? e->index + 1 : 0, i = 0;
         _cleanup_(names_done) Names l = { 0 };
         int r;
 

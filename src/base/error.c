@@ -11,14 +11,12 @@ void error_done(Error *e) {
         e->advice = mfree(e->advice);
 }
 
-int error_set(Error *e, int r, const char *advice, const char *format, ...) {
+void error_set_full(Error *e, int r, const char *advice, const char *format, ...) {
         va_list ap;
         char *message;
 
-        assert(r < 0);
-
         if (!e || e->message)
-                return r;
+                return;
 
         errno = -r;
         va_start(ap, format);
@@ -28,7 +26,6 @@ int error_set(Error *e, int r, const char *advice, const char *format, ...) {
 
         e->message = message;
         (void) free_and_strdup(&e->advice, advice);
-        return r;
 }
 
 const char *error_text(const Error *e, int r) {

@@ -21,9 +21,17 @@ typedef struct Error {
 
 void error_done(Error *e);
 
-/* Returns r (negative errno), so that it can stand in a return statement. %m works: errno is set to -r while the
- * message is formatted. */
-int error_set(Error *e, int r, const char *advice, const char *format, ...) _printf_(4, 5);
+/* Is r (negative errno), so that it can stand in a return statement. %m works: errno is set to -r while the message is
+ * formatted. e and advice may be NULL. */
+#define error_set(e, r, advice, ...)                                                                                  \
+        ({                                                                                                            \
+                int _error = (r);                                                                                     \
+                assert(_error < 0);                                                                                   \
+                error_set_full(e, _error, advice, __VA_ARGS__);                                                       \
+                _error;                                                                                               \
+        })
+
+void error_set_full(Error *e, int r, const char *advice, const char *format, ...) _printf_(4, 5);
 
 /* e->message, or strerror(-r) where it has none. */
 const char *error_text(const Error *e, int r);

@@ -242,5 +242,6 @@ int job_run(Manager *m, JobVerb verb, const char *unit, const char *mode, usec_t
         r = job_queue(m, verb, unit, mode, &job, reterr);
         if (r < 0)
                 return r;
+        assert(job);
         return job_wait(job, deadline_usec, NULL, reterr);
 }

@@ -350,6 +350,7 @@ int manager_set_enablement(Manager *m, const char *unit, const char *enablement,
         r = manager_get_enablement(m, unit, &now, reterr);
         if (r < 0)
                 return r;
+        assert(now);
         if (streq(now, enablement))
                 return 0;
 

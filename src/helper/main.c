@@ -316,6 +316,7 @@ static ExitStatus verb_step(const char *name, bool undo) {
                 (void) sd_notifyf(0, "STATUS=%s", r < 0 ? error_text(&error, r) : "No upgrade is open");
                 return EXIT_INTERRUPTED;
         }
+        assert(t);
         if (step && step->place == IN_PACKAGES)
                 (void) signal(SIGTERM, SIG_IGN);
 

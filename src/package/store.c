@@ -38,7 +38,7 @@ static bool is_printable(const char *name) {
 static char *list(char **l) {
         char *rest = NULL, *text;
 
-        if (strv_length(l) > LISTED_MAX) {
+        if (l && strv_length(l) > LISTED_MAX) {
                 rest = l[LISTED_MAX];
                 l[LISTED_MAX] = NULL;
         }

@@ -205,7 +205,7 @@ static int check_unit(Checking *k, Error *reterr) {
         _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
         _cleanup_free_ NodeProcess *processes = NULL;
         _cleanup_free_ pid_t *in_unit = NULL;
-        size_t n, n_in_unit;
+        size_t n = 0, n_in_unit = 0;
         Plan *p = k->c->plan;
         bool guarded = false;
         int r;
@@ -347,7 +347,7 @@ static int free_bytes(const char *path, uint64_t *ret_bytes, dev_t *ret_dev, Err
 static int check_space(Checking *k, Error *reterr) {
         Plan *p = k->c->plan;
         uint64_t backup, program = k->target->installed_bytes, backup_free, program_free;
-        dev_t backup_dev, program_dev;
+        dev_t backup_dev = 0, program_dev = 0;
         int r;
 
         p->tree_bytes = 0;

@@ -2,7 +2,7 @@
 """The cache: what takes long to make and depends on nothing but its recipe, kept by the hash of that.
 
 A thing is made aside and renamed into place, under a lock, so that a half-made one is never used and two runs do not
-make the same.
+make the same. Whoever uses a thing holds a shared lock on it until his process ends, so that nobody drops it.
 """
 
 import contextlib
@@ -15,6 +15,9 @@ import subprocess
 
 CACHE = pathlib.Path(os.environ.get("EMQX_UPGRADE_TEST_CACHE", "/var/cache/emqx-upgrade-tests"))
 TOP = pathlib.Path(__file__).resolve().parents[2]
+
+
+_in_use = {}  # path: descriptor, whose lock goes with this process
 
 
 def digest(*parts):
@@ -33,18 +36,34 @@ def locked(name):
         yield
 
 
+def _drop_unused(path):
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(fd)
+
+
 def cached(name, key, make):
-    """CACHE/NAME-KEY, made by make(path) into an empty directory if it is not there. Others of NAME are dropped."""
+    """CACHE/NAME-KEY, made by make(path) into an empty directory if it is not there. Others of NAME are dropped,
+    unless a process uses them."""
     path = CACHE / f"{name}-{key}"
     with locked(name):
         if not path.exists():
+            for half_made in CACHE.glob(f".{name}-*.making"):
+                shutil.rmtree(half_made, ignore_errors=True)
             aside = CACHE / f".{name}-{key}.making"
-            shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
             make(aside)
             for old in CACHE.glob(f"{name}-*"):
-                shutil.rmtree(old, ignore_errors=True)
+                _drop_unused(old)
             aside.rename(path)
+        if path not in _in_use:
+            _in_use[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            fcntl.flock(_in_use[path], fcntl.LOCK_SH)
     return path
 
 

@@ -106,26 +106,48 @@ def _remove_leftovers(work):
     shutil.rmtree(work, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _sweeping():
+    """Nobody claims a directory while another looks for dead ones."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with open(WORK / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def claim_work(name):
+    """(WORK/NAME, its lock): to be held open for as long as the directory is in use."""
+    with _sweeping():
+        work = WORK / name
+        work.mkdir()
+        lock = open(work / "lock", "w")
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return work, lock
+
+
 def remove_dead_runs():
-    """A run holds a lock on its directory while it lives."""
-    for work in WORK.glob("*/") if WORK.exists() else []:
-        try:
-            lock = open(work / "lock", "w")
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, FileNotFoundError, NotADirectoryError):
-            continue
-        _remove_leftovers(work)
-        lock.close()
+    """A run holds a lock on its directory while it lives. A machine that was kept goes with the rest."""
+    with _sweeping():
+        for work in WORK.glob("*/"):
+            with contextlib.suppress(BlockingIOError, FileNotFoundError), open(work / "lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_leftovers(work)
+
+
+def _journal_text(value):
+    """journalctl writes a text, the bytes of what is not printable as numbers, or a list of these; null: too long."""
+    if isinstance(value, list):
+        if value and all(isinstance(v, int) for v in value):
+            return bytes(value).decode(errors="replace")
+        return "\n".join(_journal_text(v) for v in value)
+    return value or ""
 
 
 class Machine:
     def __init__(self, root, disk="overlay", network=None, keep=False):
         self.name = f"eu-{uuid.uuid4().hex[:8]}"
         self.root, self.disk, self.network, self.keep = pathlib.Path(root), disk, network, keep
-        self.work = WORK / self.name
-        self.work.mkdir(parents=True)
-        self._lock = open(self.work / "lock", "w")
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self.work, self._lock = claim_work(self.name)
         self.top = self.work / "root"
         self.top.mkdir()
         self.address = None
@@ -163,7 +185,8 @@ class Machine:
             with open(image, "wb") as f:
                 f.truncate(IMAGE_BYTES)
             if self.disk == "ext4":
-                subprocess.run(["mkfs.ext4", "-q", "-F", "-d", self.root, image], check=True)
+                # Nothing is kept for root, so that a full disk is full for everybody.
+                subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-d", self.root, image], check=True)
             else:
                 subprocess.run([f"mkfs.{self.disk}", "-q", image], check=True)
                 mount = path / "mount"
@@ -173,7 +196,7 @@ class Machine:
                     subprocess.run(["cp", "-a", f"{self.root}/.", mount], check=True)
                 finally:
                     subprocess.run(["umount", mount], check=True)
-        return cached(f"image-{self.disk}-{self.root.parent.name.rsplit('-', 1)[0]}", digest(self.root), make) / "image"
+        return cached(f"image-{self.disk}-{self.root.parent.name.rsplit('-', 1)[0]}", digest(self.root, 1), make) / "image"
 
     def _mount_image(self):
         # mount(8) takes up a loop device that another mount namespace still has, with what is mounted of it.
@@ -247,8 +270,8 @@ class Machine:
             raise MachineError(f"{self.name} did not power off")
 
     def reboot(self, timeout=120):
-        """systemctl reboot, and up again. nspawn boots anew by itself, so the end of the first boot is waited for."""
-        self.run(["systemctl", "--no-block", "poweroff", "--message=reboot"], check=False)
+        """systemctl reboot, and up again. With --keep-unit nspawn leaves the second boot to its caller."""
+        self.run(["systemctl", "--no-block", "reboot"], check=False)
         if not self._wait_for_end(timeout):
             raise MachineError(f"{self.name} did not go down")
         self.boot()
@@ -289,7 +312,7 @@ class Machine:
     def _argv(self, command, user, env):
         argv = ["sh", "-c", command] if isinstance(command, str) else [str(a) for a in command]
         if user:
-            argv = ["setpriv", f"--reuid={user}", "--clear-groups", *argv]
+            argv = ["runuser", "-u", user, "--", *argv]
         return [*self._enter(), *(f"{k}={v}" for k, v in (env or {}).items()), *argv]
 
     def run(self, command, check=True, timeout=60, input=None, env=None, user=None):
@@ -372,9 +395,7 @@ class Machine:
         entries = []
         for line in self.run(argv).stdout.splitlines():
             entry = json.loads(line)
-            entries.append({k: v if isinstance(v, str) else
-                            bytes(v).decode(errors="replace") if v and all(isinstance(b, int) for b in v) else str(v)
-                            for k, v in entry.items()})
+            entries.append({k: _journal_text(v) for k, v in entry.items()})
         return entries
 
     def journal_cursor(self):

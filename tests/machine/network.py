@@ -4,14 +4,18 @@ not touched."""
 
 import os
 import pathlib
+import shutil
 import subprocess
 import uuid
+
+from .machine import claim_work, remove_dead_runs, WORK
 
 
 class Network:
     def __init__(self):
         self.name = f"eu-{uuid.uuid4().hex[:8]}"
         self._next = 1
+        self.work, self._lock = claim_work(self.name)
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.run(["ip", "link", "add", "br0", "type", "bridge"])
         self.run(["ip", "addr", "add", "10.99.0.254/24", "dev", "br0"])
@@ -23,6 +27,8 @@ class Network:
 
     def __exit__(self, *_):
         subprocess.run(["ip", "netns", "del", self.name], check=False)
+        shutil.rmtree(self.work, ignore_errors=True)
+        self._lock.close()
 
     def run(self, argv, check=True, **kwargs):
         """On the network, outside of its machines."""
@@ -47,8 +53,8 @@ class Network:
 
 
 def remove_dead_networks():
-    """Namespaces of runs that were killed have no process in them and no machine of that time."""
+    """Those of runs that were killed: a run that lives has its directory, which remove_dead_runs() leaves."""
+    remove_dead_runs()
     for path in pathlib.Path("/run/netns").glob("eu-*") if os.path.isdir("/run/netns") else []:
-        pids = subprocess.run(["ip", "netns", "pids", path.name], capture_output=True, text=True, check=False).stdout
-        if not pids.strip():
+        if not (WORK / path.name).exists():
             subprocess.run(["ip", "netns", "del", path.name], check=False)
