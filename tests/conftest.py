@@ -73,26 +73,47 @@ class Node(Machine):
             self.push(file, directory)
 
 
+SOURCES = ["configure.ac", "Makefile.am", "src", "units", "catalog", "man", "debian", "tests/unit", "README.md", "NEWS",
+           "CONTRIBUTING.md", "LICENSE", ".clang-format"]
+
+
+def _export(path):
+    """The tree as git would take it, working changes included."""
+    path.mkdir()
+    listed = subprocess.run(["git", "-c", f"safe.directory={TOP}", "ls-files", "-z", "--cached", "--others",
+                             "--exclude-standard"], cwd=TOP, check=True, capture_output=True).stdout
+    existing = b"\0".join(n for n in listed.split(b"\0") if n and (TOP / n.decode()).exists())
+    tar = subprocess.run(["tar", "c", "--null", "-T", "-"], cwd=TOP, input=existing, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "x", "-C", path], input=tar, check=True)
+
+
+def _build(argv, path):
+    built = subprocess.run(argv, cwd=path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-5000:]
+
+
 @pytest.fixture(scope="session")
 def emqx_upgrade_deb():
     """Our package, built from the tree as it is."""
-    paths = ["configure.ac", "Makefile.am", "src", "units", "catalog", "man", "debian", "tests/unit", "README.md", "NEWS",
-             "CONTRIBUTING.md", "LICENSE"]
-
     def make(path):
-        export = path / "export"
-        export.mkdir()
-        listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=TOP, check=True,
-                                capture_output=True).stdout
-        existing = b"\0".join(n for n in listed.split(b"\0") if n and (TOP / n.decode()).exists())
-        tar = subprocess.run(["tar", "c", "--null", "-T", "-"], cwd=TOP, input=existing, check=True, capture_output=True).stdout
-        subprocess.run(["tar", "x", "-C", export], input=tar, check=True)
-        built = subprocess.run(["dpkg-buildpackage", "-us", "-uc", "-b", "-j2"], cwd=export, capture_output=True, text=True,
-                               check=False)
-        assert built.returncode == 0, built.stdout[-5000:] + built.stderr[-5000:]
-        shutil.rmtree(export)
-    (deb,) = cached("our-deb", tree_digest(*paths), make).glob("emqx-upgrade_*.deb")
+        _export(path / "export")
+        _build(["dpkg-buildpackage", "-us", "-uc", "-b", "-j2"], path / "export")
+        shutil.rmtree(path / "export")
+    (deb,) = cached("our-deb", tree_digest(*SOURCES), make).glob("emqx-upgrade_*.deb")
     return deb
+
+
+@pytest.fixture(scope="session")
+def machine_test_program():
+    """A unit test program that needs a booted systemd, by its name."""
+    def build(name):
+        def make(path):
+            _export(path / "export")
+            _build(["sh", "-c", f"autoreconf -fi && ./configure -q && make -s -j2 tests/unit/{name}"], path / "export")
+            shutil.copy(path / "export/tests/unit" / name, path / name)
+            shutil.rmtree(path / "export")
+        return cached(f"program-{name}", tree_digest(*SOURCES), make) / name
+    return build
 
 
 @pytest.fixture(scope="session")
