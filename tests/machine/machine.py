@@ -388,14 +388,16 @@ class Machine:
         return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
     def journal(self, *matches, since=None):
-        """Entries as dicts of text, oldest first, of all boots; since: a cursor."""
+        """Entries as dicts of text, oldest first, of all boots; since: those after a cursor."""
         argv = ["journalctl", "-o", "json", "--no-pager", "--all", *matches]
         if since:
-            argv.append(f"--after-cursor={since}")
+            # --after-cursor loses the first entry where that of the cursor does not match (systemd 252).
+            argv.append(f"--cursor={since}")
         entries = []
         for line in self.run(argv).stdout.splitlines():
             entry = json.loads(line)
-            entries.append({k: _journal_text(v) for k, v in entry.items()})
+            if entry["__CURSOR"] != since:
+                entries.append({k: _journal_text(v) for k, v in entry.items()})
         return entries
 
     def journal_cursor(self):

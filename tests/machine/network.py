@@ -45,7 +45,9 @@ class Network:
         number = machine.address.rsplit(".", 1)[1]
         outer = f"m{number}"
         self.run(["ip", "link", "del", outer], check=False)
-        self.run(["ip", "link", "add", outer, "type", "veth", "peer", "name", "host0", "netns", str(machine.leader)])
+        # The same hardware address at every boot: neighbours remember it.
+        self.run(["ip", "link", "add", outer, "type", "veth", "peer", "name", "host0", "address", f"02:00:0a:63:00:{int(number):02x}",
+                  "netns", str(machine.leader)])
         self.run(["ip", "link", "set", outer, "master", "br0", "up"])
         machine.run(["ip", "addr", "add", f"{machine.address}/24", "dev", "host0"])
         machine.run(["ip", "link", "set", "host0", "up"])

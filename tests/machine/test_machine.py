@@ -90,7 +90,7 @@ def test_dpkg_installs_and_removes_on_an_overlay(machine, tmp_path):
     file = tmp_path / "deb/usr/share/little/file"
     file.parent.mkdir(parents=True)
     file.write_text("content\n")
-    subprocess.run(["dpkg-deb", "-q", "-b", tmp_path / "deb", tmp_path / "little.deb"], check=True, capture_output=True)
+    subprocess.run(["dpkg-deb", "-b", tmp_path / "deb", tmp_path / "little.deb"], check=True, capture_output=True)
     machine.install(tmp_path / "little.deb")
     machine.install(tmp_path / "little.deb")
     assert machine.run("cat /usr/share/little/file").stdout == "content\n"
@@ -167,10 +167,10 @@ def test_a_killed_machine_stops_no_service(machine):
 def test_a_power_cut_loses_what_was_not_synced_and_nothing_else(machine_factory, disk):
     m = machine_factory(disk=disk)
     m.run("echo synced >/root/synced && sync /root/synced /root && sync -f /root")
-    m.run("echo content >/root/unsynced; echo changed >/root/synced")
+    m.run("echo content >/root/unsynced")
     m.power_cut()
     m.boot()
-    assert m.read("/root/synced") != "changed\n"
+    assert m.read("/root/synced") == "synced\n"
     assert not m.exists("/root/unsynced") or m.read("/root/unsynced") != "content\n"
     m.run("echo content >/root/again && sync /root/again /root && sync -f /root")
     m.power_cut()
@@ -212,7 +212,7 @@ def serve(m):
 
 
 def ask(m, address, check=True):
-    return m.run(["bash", "-c", f"exec 3<>/dev/tcp/{address}/7777; echo word >&3; read -r said <&3; echo $said"], check=check,
+    return m.run(["bash", "-c", f"exec 3<>/dev/tcp/{address}/7777 && echo word >&3 && read -r said <&3 && echo $said"], check=check,
                  timeout=20)
 
 
@@ -221,8 +221,7 @@ def test_machines_of_one_network_reach_each_other(network, machine_factory):
     assert (one.address, two.address) == ("10.99.0.1", "10.99.0.2")
     serve(one)
     assert ask(two, one.address).stdout == "word\n"
-    assert "10.99.0.1" in network.run(["ip", "neigh"]).stdout or \
-        network.run(["bash", "-c", "exec 3<>/dev/tcp/10.99.0.1/7777"]).returncode == 0
+    network.run(["bash", "-c", "exec 3<>/dev/tcp/10.99.0.1/7777"], timeout=20)  # from outside of the machines, too
     one.reboot()
     serve(one)
     assert ask(two, one.address).stdout == "word\n"
