@@ -74,3 +74,13 @@ def test_held_node_does_not_start_at_boot(node):
     node.run("rm /var/lib/emqx-upgrade/hold; systemctl start emqx")
     assert running_version(node) == "4.3.12"
     assert_nothing_is_left(node)
+
+
+def test_stop_after_the_point_of_no_return_finishes_first(node):
+    messages = retained(node, node.n_retained)
+    start(node, block=False)
+    node.wait_until(lambda: any(e["EMQX_UPGRADE_STEP"] == "install" for e in events(node, "step-begun")), timeout=60, every=0.02)
+    assert node.run("systemctl stop emqx-upgrade@4.4.0", check=False, timeout=120).returncode == 0
+    assert_whole(node, messages)
+    assert running_version(node) == "4.4.0"
+    assert "stop-requested" in event_names(node) and event_names(node)[-1] == "upgrade-done"
