@@ -276,6 +276,7 @@ static void tell_begun(Engine *e, const Step *step, bool undo) {
         e->context.step = step->name;
         journal_event(&e->context.journal, undo ? EVENT_STEP_UNDO_BEGUN : EVENT_STEP_BEGUN,
                         &(JournalFields){ .step = step->name }, "%s: %s", step->name, title);
+        e->reported_usec = now_usec(CLOCK_MONOTONIC); /* what follows is not news to the journal */
         on_report(title, e);
 }
 
