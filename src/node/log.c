@@ -72,7 +72,8 @@ static bool is_log_name(const char *name) {
 static void flush_line(LogFile *f, const Sink *sink) {
         if (!f->in_line)
                 return;
-        if (f->line_size > 0 && f->line[f->line_size - 1] == '\r')
+        /* A terminal's line end; two, where the runtime writes its own before run_erl's terminal adds one. */
+        while (f->line_size > 0 && f->line[f->line_size - 1] == '\r')
                 f->line_size--;
         f->line[f->line_size] = 0;
         sink->on_line(f->name, f->line, sink->userdata);

@@ -10,6 +10,8 @@
 #include "base/fileio.h"
 
 #define CMDLINE_BYTES_MAX (4 * 1024 * 1024)
+#define COMM_BYTES_MAX 64
+#define LOOKS_MAX 3 /* run_erl forks twice to become a daemon: its third process is there at the third look */
 
 static void closedirp(DIR **d) {
         if (*d)
@@ -74,25 +76,58 @@ static int runs_from(int proc_fd, pid_t pid, const char *root_dir) {
         return rest && *rest == '/';
 }
 
-int node_processes(const char *root_dir, NodeProcess **ret, size_t *ret_n) {
-        _cleanup_free_ char *real = realpath(root_dir, NULL); /* NULL where it is gone: then as it is written */
+static int is_runner(int proc_fd, pid_t pid) {
+        _cleanup_free_ char *comm = NULL;
+        char path[32];
+        size_t size;
+        int r;
+
+        (void) snprintf(path, sizeof(path), "%i/comm", pid);
+        r = read_file_at(proc_fd, path, COMM_BYTES_MAX, &comm, &size);
+        return r < 0 ? r : streq(comm, "run_erl\n");
+}
+
+/* 1 and *ret if it is one of the node's, 0 if not, -ENOENT or -ESRCH if it has ended, or is a kernel thread. */
+static int look_at(int proc_fd, pid_t pid, const char *root_dir, const struct stat *our_root, NodeProcess *ret) {
+        int r, vm, runner;
+
+        r = runs_from(proc_fd, pid, root_dir);
+        if (r > 0)
+                r = same_root(proc_fd, pid, our_root);
+        if (r <= 0)
+                return r;
+        /* The broker is given a Mnesia directory, the VMs of emqx_ctl and nodetool are not. */
+        vm = has_argument(proc_fd, pid, "-mnesia");
+        if (vm < 0)
+                return vm;
+        runner = is_runner(proc_fd, pid);
+        if (runner < 0)
+                return runner;
+        *ret = (NodeProcess){ .pid = pid, .vm = vm > 0, .runner = runner > 0 };
+        return 1;
+}
+
+static bool has_ended(int proc_fd, const char *name) {
+        struct stat st;
+
+        return fstatat(proc_fd, name, &st, 0) < 0;
+}
+
+/* One look at all of /proc. *ret_ended: one of those that were listed had ended before it was looked at. */
+static int scan(const char *root_dir, const struct stat *our_root, NodeProcess **ret, size_t *ret_n, bool *ret_ended) {
         _cleanup_free_ NodeProcess *found = NULL;
         _cleanup_(closedirp) DIR *proc = opendir("/proc");
-        struct stat our_root;
         size_t n = 0;
 
-        assert(root_dir);
-        assert(ret);
-        assert(ret_n);
-
-        if (!proc || stat("/proc/self/root", &our_root) < 0)
+        if (!proc)
                 return -errno;
 
+        *ret_ended = false;
         for (;;) {
+                NodeProcess process, *larger;
                 struct dirent *e;
-                NodeProcess *larger;
                 pid_t pid;
-                int r, vm;
+                int r;
 
                 errno = 0;
                 e = readdir(proc);
@@ -105,28 +140,49 @@ int node_processes(const char *root_dir, NodeProcess **ret, size_t *ret_n) {
                 if (pid == 0)
                         continue;
 
-                r = runs_from(dirfd(proc), pid, real ?: root_dir);
-                if (r > 0)
-                        r = same_root(dirfd(proc), pid, &our_root);
-                if (r == -ENOENT || r == -ESRCH || r == 0) /* ended meanwhile, a kernel thread, or not ours */
-                        continue;
-                if (r < 0)
+                r = look_at(dirfd(proc), pid, root_dir, our_root, &process);
+                if (r == -ENOENT || r == -ESRCH)
+                        *ret_ended = *ret_ended || has_ended(dirfd(proc), e->d_name);
+                else if (r < 0)
                         return r;
-                /* The broker is given a Mnesia directory, the VMs of emqx_ctl and nodetool are not. */
-                vm = has_argument(dirfd(proc), pid, "-mnesia");
-                if (vm == -ENOENT || vm == -ESRCH)
+                if (r <= 0)
                         continue;
-                if (vm < 0)
-                        return vm;
 
                 larger = reallocarray(found, n + 1, sizeof(*found));
                 if (!larger)
                         return -ENOMEM;
                 found = larger;
-                found[n++] = (NodeProcess){ .pid = pid, .vm = vm > 0 };
+                found[n++] = process;
         }
-
         *ret = TAKE_PTR(found);
         *ret_n = n;
         return 0;
+}
+
+int node_processes(const char *root_dir, NodeProcess **ret, size_t *ret_n) {
+        _cleanup_free_ char *real = realpath(root_dir, NULL); /* NULL where it is gone: then as it is written */
+        struct stat our_root;
+
+        assert(root_dir);
+        assert(ret);
+        assert(ret_n);
+
+        if (stat("/proc/self/root", &our_root) < 0)
+                return -errno;
+
+        for (unsigned look = 1;; look++) {
+                _cleanup_free_ NodeProcess *found = NULL;
+                size_t n = 0;
+                bool ended = false;
+                int r;
+
+                r = scan(real ?: root_dir, &our_root, &found, &n, &ended);
+                if (r < 0)
+                        return r;
+                if (!ended || look == LOOKS_MAX) {
+                        *ret = TAKE_PTR(found);
+                        *ret_n = n;
+                        return 0;
+                }
+        }
 }

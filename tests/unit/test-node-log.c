@@ -82,7 +82,7 @@ static void appended_lines_are_said(void **state) {
         Fixture *f = *state;
 
         assert_silent(f);
-        append(f, "erlang.log.1", "one\r\n\ntwo\n");
+        append(f, "erlang.log.1", "one\r\r\n\ntwo\n");
         assert_said(f, "erlang.log.1|one\nerlang.log.1|\nerlang.log.1|two\n");
         append(f, "emqx.log.1", "three\n");
         assert_said(f, "emqx.log.1|three\n");
