@@ -51,12 +51,13 @@ static int add_installed(char *line, InstalledList *list) {
         return i->name && i->version && i->arch && i->state ? 0 : -ENOMEM;
 }
 
-static int deb_query(char *const *names, InstalledList *ret, Error *reterr) {
+static int deb_query(char *const *names, const char *root_dir, InstalledList *ret, Error *reterr) {
         _cleanup_strv_ char **argv = NULL;
         _cleanup_free_ char *output = NULL;
         char *rest;
         int r;
 
+        (void) root_dir;
         if (strv_extend(&argv, DPKG_QUERY) < 0 || strv_extend(&argv, "--show") < 0 ||
                         strv_extend(&argv, "--showformat=${Package}\t${Architecture}\t${Status}\t${Version}\n") < 0)
                 return -ENOMEM;
@@ -123,7 +124,7 @@ static int deb_check_install(const Package *p, Error *reterr) {
         if (r >= 0)
                 r = dpkg_check_depends(p, reterr);
         if (r >= 0)
-                r = deb_query(STRV_MAKE(p->name), &list, reterr);
+                r = deb_query(STRV_MAKE(p->name), NULL, &list, reterr);
         if (r < 0 || list.n == 0)
                 return r;
         return dpkg_run(STRV_MAKE(DPKG, "--dry-run", "--no-pager", "--log=/dev/null", "--remove", p->name), NULL,
@@ -186,7 +187,7 @@ static int deb_remove(const char *name, const PackageRun *run, Error *reterr) {
         _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
         int r;
 
-        r = deb_query(STRV_MAKE(name), &list, reterr);
+        r = deb_query(STRV_MAKE(name), NULL, &list, reterr);
         if (r < 0 || list.n == 0)
                 return r;
         unpack_again(&list.items[0], run);
@@ -215,8 +216,9 @@ static int deb_install(const Package *p, const PackageRun *run, Error *reterr) {
 
 const PackageKind package_kind_deb = {
         .name = "deb",
-        .lock_path = "/var/lib/dpkg/lock-frontend",
         .default_root_dir = "/usr/lib/emqx",
+        .lock_path = "/var/lib/dpkg/lock-frontend",
+        .lock_kept = true,
         .present = deb_present,
         .read = deb_file_read,
         .verify = deb_file_verify,

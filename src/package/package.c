@@ -27,14 +27,14 @@ void installed_list_done(InstalledList *l) {
         l->n = 0;
 }
 
-int package_kind_detect(char *const *names, const PackageKind **ret, Error *reterr) {
+int package_kind_detect(char *const *names, const char *root_dir, const PackageKind **ret, Error *reterr) {
         for (size_t i = 0; i < ELEMENTSOF(kinds); i++) {
                 _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
                 int r;
 
                 if (!kinds[i]->present())
                         continue;
-                r = kinds[i]->query(names, &list, reterr);
+                r = kinds[i]->query(names, root_dir, &list, reterr);
                 if (r < 0)
                         return r;
                 if (list.n > 0) {

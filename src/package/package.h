@@ -48,8 +48,13 @@ typedef struct PackageRun {
 
 typedef struct PackageKind {
         const char *name;             /* "deb" */
-        const char *lock_path;        /* held by us (lock_take()) while remove, install and mend run */
         const char *default_root_dir; /* where its packages put the program */
+
+        /* The lock of the package manager, taken with lock_take(); NULL: none. lock_kept: its programs can be told that
+         * it is ours, so it is while remove, install and mend run. Otherwise it is waited for while the node serves,
+         * and given back: they take it themselves, and wait for it. */
+        const char *lock_path;
+        bool lock_kept;
 
         /* Whether this package manager looks after this host. */
         bool (*present)(void);
@@ -63,8 +68,9 @@ typedef struct PackageKind {
         /* Architecture of this host. */
         int (*host_arch)(char **ret, Error *reterr);
 
-        /* Which of names (strv) are known to it, whatever their state. */
-        int (*query)(char *const *names, InstalledList *ret, Error *reterr);
+        /* Which of names (strv) are known to it, whatever their state. root_dir: where the program is, for a kind that
+         * keeps no records. */
+        int (*query)(char *const *names, const char *root_dir, InstalledList *ret, Error *reterr);
 
         /* 0 where no package, whichever it is, is half installed; -EUCLEAN: reterr names those that are. */
         int (*check_state)(Error *reterr);
@@ -79,12 +85,21 @@ typedef struct PackageKind {
         int (*mend)(const PackageRun *run, Error *reterr);
         int (*remove)(const char *name, const PackageRun *run, Error *reterr);
         int (*install)(const Package *p, const PackageRun *run, Error *reterr);
+
+        /* A kind without a package manager has these instead of the three above: its program is a directory, and both
+         * versions lie beside each other. unpack makes beside_dir of p, with the owner of root_dir, while the node
+         * serves; it is there when all of it is on disk, and not before. exchange makes root_dir the one of both that is
+         * version, at once; 0 where it is already. */
+        int (*unpack)(const Package *p, const char *root_dir, const char *beside_dir, Error *reterr);
+        int (*exchange)(const char *root_dir, const char *beside_dir, const char *version, Error *reterr);
 } PackageKind;
 
 extern const PackageKind package_kind_deb;
+extern const PackageKind package_kind_rpm;
+extern const PackageKind package_kind_zip;
 
-/* The kind that has any of names (strv) installed; NULL with -ENOENT where none has. */
-int package_kind_detect(char *const *names, const PackageKind **ret, Error *reterr);
+/* The kind that has any of names (strv) installed, root_dir as in query; NULL with -ENOENT where none has. */
+int package_kind_detect(char *const *names, const char *root_dir, const PackageKind **ret, Error *reterr);
 
 /* By name; a name from a record of ours, so it is there. */
 const PackageKind *package_kind_find(const char *name);

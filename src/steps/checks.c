@@ -56,9 +56,9 @@ static int check_installation(Checking *k, Error *reterr) {
         Plan *p = k->c->plan;
         int r;
 
-        r = package_kind_detect(editions, &k->kind, reterr);
+        r = package_kind_detect(editions, NULL, &k->kind, reterr);
         if (r >= 0)
-                r = k->kind->query(editions, &list, reterr);
+                r = k->kind->query(editions, NULL, &list, reterr);
         if (r < 0)
                 return r;
         if (list.n > 1)

@@ -180,7 +180,7 @@ static int is_installed(Context *c, const char *version, Error *reterr) {
         _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
         int r;
 
-        r = package_kind_find(c->plan->kind)->query(STRV_MAKE(c->plan->package), &list, reterr);
+        r = package_kind_find(c->plan->kind)->query(STRV_MAKE(c->plan->package), c->plan->root_dir, &list, reterr);
         if (r < 0)
                 return r;
         if (!version)

@@ -173,7 +173,7 @@ static const char *installed(void) {
         _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
         static char text[256];
 
-        assert_int_equal(deb->query(STRV_MAKE("emqx", "emqx-ee", "emqx-edge"), &list, NULL), 0);
+        assert_int_equal(deb->query(STRV_MAKE("emqx", "emqx-ee", "emqx-edge"), NULL, &list, NULL), 0);
         assert_true(list.n <= 1);
         text[0] = 0;
         if (list.n == 1) {
