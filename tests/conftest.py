@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: machines with and without a node. See tests/README.md."""
 
+import collections
 import hashlib
 import pathlib
 import shutil
@@ -23,27 +24,51 @@ PACKAGES = "/var/lib/emqx-upgrade/packages"
 #: What a client has left on the node before the upgrade.
 RETAINED = {**{f"plant/{i}/state": f"value {i}" for i in range(1, 20)}, "umlaut/ä": "größer", "empty/level/": "x y  z"}
 
+#: Where a kind of installation has things.
+Layout = collections.namedtuple("Layout", "root_dir bin_dir etc data log")
+PACKAGED = Layout("/usr/lib/emqx", "/usr/bin", "/etc/emqx", "/var/lib/emqx", "/var/log/emqx")
+LAYOUTS = {"deb": PACKAGED, "rpm": PACKAGED,
+           "zip": Layout("/opt/emqx", "/opt/emqx/bin", "/opt/emqx/etc", "/opt/emqx/data", "/opt/emqx/log")}
+
 #: What an operator has changed: his own node, kept on disc, with modes of his own, beside files of his own.
 OPERATOR = r"""
-sed -i 's/^log.level = warning/log.level = error/; s/^mqtt.max_packet_size = 1MB/mqtt.max_packet_size = 2MB/' /etc/emqx/emqx.conf
-sed -i 's/^retainer.storage_type = .*/retainer.storage_type = disc/' /etc/emqx/plugins/emqx_retainer.conf
-printf '{allow, {user, "operator"}, pubsub, ["#"]}.\n%s\n' "$(cat /etc/emqx/acl.conf)" >/etc/emqx/acl.conf.new
-mv /etc/emqx/acl.conf.new /etc/emqx/acl.conf
-chown emqx:emqx /etc/emqx/acl.conf
-chmod 0600 /etc/emqx/emqx.conf
-printf 'the operator'"'"'s own\n' >/etc/emqx/certs/own.pem
-chown emqx:emqx /etc/emqx/certs/own.pem
-chmod 0400 /etc/emqx/certs/own.pem
-ln -s own.pem /etc/emqx/certs/current.pem
-sed -i 's/{emqx_telemetry, true}/{emqx_telemetry, false}/' /var/lib/emqx/loaded_plugins
-mkdir -p /var/lib/emqx/rules/resource:1
-echo key >/var/lib/emqx/rules/resource:1/key.pem
-ln /var/lib/emqx/rules/resource:1/key.pem /var/lib/emqx/rules/resource:1/same.pem
-truncate -s 8M /var/lib/emqx/replayq-sparse
-chown -R emqx:emqx /var/lib/emqx/rules /var/lib/emqx/replayq-sparse
-setfacl -m u:daemon:r /var/lib/emqx/rules/resource:1/key.pem
-setfattr -n user.note -v kept /var/lib/emqx/rules/resource:1
-touch -d '2021-03-04 05:06:07.123456789' /etc/emqx/psk.txt /var/lib/emqx/rules/resource:1
+sed -i 's/^log.level = warning/log.level = error/; s/^mqtt.max_packet_size = 1MB/mqtt.max_packet_size = 2MB/' $ETC/emqx.conf
+sed -i 's/^retainer.storage_type = .*/retainer.storage_type = disc/' $ETC/plugins/emqx_retainer.conf
+printf '{allow, {user, "operator"}, pubsub, ["#"]}.\n%s\n' "$(cat $ETC/acl.conf)" >$ETC/acl.conf.new
+mv $ETC/acl.conf.new $ETC/acl.conf
+chown emqx:emqx $ETC/acl.conf
+chmod 0600 $ETC/emqx.conf
+printf 'the operator'"'"'s own\n' >$ETC/certs/own.pem
+chown emqx:emqx $ETC/certs/own.pem
+chmod 0400 $ETC/certs/own.pem
+ln -s own.pem $ETC/certs/current.pem
+sed -i 's/{emqx_telemetry, true}/{emqx_telemetry, false}/' $DATA/loaded_plugins
+mkdir -p $DATA/rules/resource:1
+echo key >$DATA/rules/resource:1/key.pem
+ln $DATA/rules/resource:1/key.pem $DATA/rules/resource:1/same.pem
+truncate -s 8M $DATA/replayq-sparse
+chown -R emqx:emqx $DATA/rules $DATA/replayq-sparse
+setfacl -m u:daemon:r $DATA/rules/resource:1/key.pem
+setfattr -n user.note -v kept $DATA/rules/resource:1
+touch -d '2021-03-04 05:06:07.123456789' $ETC/psk.txt $DATA/rules/resource:1
+"""
+
+
+#: What comes with no zip: the user, and the unit.
+ZIP_UNIT = """[Unit]
+Description=EMQ X, from a zip
+After=network.target
+
+[Service]
+Type=forking
+User=emqx
+Group=emqx
+ExecStart=/opt/emqx/bin/emqx start
+ExecStop=/opt/emqx/bin/emqx stop
+LimitNOFILE=1048576
+
+[Install]
+WantedBy=multi-user.target
 """
 
 
@@ -64,13 +89,47 @@ def pytest_runtest_makereport(item, call):
 
 
 class Node(Machine):
-    """A machine with a node; n_retained messages are on it."""
+    """A machine with a node of a kind, "deb", "rpm" or "zip"; n_retained messages are on it."""
     n_retained = len(RETAINED)
 
+    def __init__(self, root, node_packages, kind="deb", **options):
+        self.kind, self.node_packages = kind, node_packages
+        self.root_dir, self.bin_dir, self.etc, self.data, self.log = LAYOUTS[kind]
+        super().__init__(root, **options)
+
+    def package(self, variant):
+        """Path on this host of a variant's package of the machine's kind."""
+        (file,) = self.node_packages.joinpath(variant).glob(f"*.{self.kind}")
+        return file
+
     def push_package(self, variant, directory=PACKAGES):
-        """A package of the test node, with its checksum."""
-        for file in sorted(self.node_packages.joinpath(variant).glob("emqx*")):
-            self.push(file, directory)
+        """A package of the test node, of the machine's kind, with its checksum."""
+        file = self.package(variant)
+        for pushed in (file, file.with_name(file.name + ".sha256")):
+            self.push(pushed, directory)
+
+    def install_node(self, variant):
+        """As an operator does it by hand. What comes with no package, he makes."""
+        if self.kind == "deb":
+            self.install(self.package(variant))
+        elif self.kind == "rpm":
+            init_rpm(self, self.node_packages)
+            self.push(self.package(variant), "/root/node.rpm")
+            self.run("rpm -i /root/node.rpm && rm /root/node.rpm")
+        else:
+            self.push(self.package(variant), "/root/node.zip")
+            self.run("useradd --system --create-home --shell /bin/bash emqx\n"
+                     "unzip -q /root/node.zip -d /opt && rm /root/node.zip && chown -R emqx:emqx /opt/emqx")
+            self.write("/etc/systemd/system/emqx.service", ZIP_UNIT)
+            self.run("systemctl enable emqx")
+        self.run("systemctl daemon-reload")
+
+
+def init_rpm(m, node_packages):
+    """Gives the machine a database of rpm that knows what a Debian has."""
+    (base,) = node_packages.joinpath("test-base").glob("*.rpm")
+    m.push(base, "/root/base.rpm")
+    m.run("rpm --initdb && rpm -i /root/base.rpm && rm /root/base.rpm")
 
 
 SOURCES = ["configure.ac", "Makefile.am", "src", "units", "catalog", "man", "debian", "tests/unit", "README.md", "NEWS",
@@ -127,27 +186,27 @@ def node_packages():
 
 @pytest.fixture(scope="session")
 def populated_root(emqx_upgrade_deb, node_packages):
-    """root(version): a root with our package and a node of that version, configured by an operator and with messages."""
-    def root(version):
+    """root(version, kind): a root with our package and a node of that version, configured by an operator and with messages."""
+    def root(version, kind="deb"):
         def make(path):
-            with Node(debian()) as m:
-                m.node_packages = node_packages
-                m.install(*node_packages.joinpath(version).glob("*.deb"), emqx_upgrade_deb)
-                m.run(OPERATOR)
+            with Node(debian(), node_packages, kind) as m:
+                m.install_node(version)
+                m.install(emqx_upgrade_deb)
+                m.run(OPERATOR, env={"ETC": m.etc, "DATA": m.data})
                 if version in ("4.3.12", "4.3.22"):
                     m.run("systemctl start emqx")
                     for topic, payload in RETAINED.items():
                         m.run(["mosquitto_pub", "-q", "1", "-r", "-t", topic, "-m", payload])
                 m.poweroff()
-                for old in ("var/log/journal", "var/log/emqx"):
+                for old in ("var/log/journal", m.log):
                     for file in m.path(old).rglob("*"):
                         if file.is_file():
                             file.unlink()
                 path.joinpath("root").mkdir()
                 m.save_as_root(path / "root")
         key = hashlib.sha256(f"{emqx_upgrade_deb} {(node_packages / version / '.stamp').read_text()} {debian()} {OPERATOR} "
-                             f"{RETAINED} 1".encode()).hexdigest()[:16]
-        return cached(f"populated-{version}", key, make) / "root"
+                             f"{ZIP_UNIT} {RETAINED} 2".encode()).hexdigest()[:16]
+        return cached(f"populated-{version}-{kind}", key, make) / "root"
     return root
 
 
@@ -182,15 +241,14 @@ def machine(machine_factory):
     return machine_factory()
 
 
-def _boot_node(populated_root, node_packages, version="4.3.12", target="4.4.0", **options):
-    m = Node(populated_root(version), **options)
-    m.node_packages = node_packages
+def _boot_node(populated_root, node_packages, version="4.3.12", target="4.4.0", kind="deb", **options):
+    m = Node(populated_root(version, kind), node_packages, kind, **options)
     try:
         m.boot()
         # The node starts at boot, as an enabled unit does.
         if version.startswith("4.3."):
             m.wait_until(lambda: m.unit("emqx.service")["ActiveState"] == "active", timeout=60)
-            m.wait_until(lambda: "is running now!" in m.run("cat /var/log/emqx/erlang.log.*").stdout, timeout=60)
+            m.wait_until(lambda: "is running now!" in m.run(f"cat {m.log}/erlang.log.*").stdout, timeout=60)
         m.run(["mkdir", "-p", PACKAGES])
         m.push_package(version)
         if target:
@@ -201,13 +259,21 @@ def _boot_node(populated_root, node_packages, version="4.3.12", target="4.4.0", 
     return m
 
 
+@pytest.fixture(params=LAYOUTS)
+def kind(request):
+    """For a test that asks for it, its `node` and `node_factory` are of each kind in turn."""
+    return request.param
+
+
 @pytest.fixture
 def node_factory(request, populated_root, node_packages):
-    """node_factory(version="4.3.12", target="4.4.0", disk="overlay"): a booted node with both packages at hand."""
+    """node_factory(version="4.3.12", target="4.4.0", disk="overlay", kind="deb"): a booted node with both packages at hand."""
     machines = []
+    parameters = getattr(request.node, "callspec", None)
+    default_kind = parameters.params.get("kind", "deb") if parameters else "deb"
 
     def factory(**options):
-        machines.append(_boot_node(populated_root, node_packages, **options))
+        machines.append(_boot_node(populated_root, node_packages, **{"kind": default_kind, **options}))
         return machines[-1]
     yield factory
     for m in machines:

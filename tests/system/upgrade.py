@@ -2,7 +2,8 @@
 """What the system tests say again and again: start an upgrade, read its journal, look at the node from outside.
 
 Nothing in here asks the program under test how things are: files are read by find(1) and sha256sum(1), packages by
-dpkg-query, units by systemctl, messages by mosquitto's clients.
+dpkg-query or rpm, units by systemctl, messages by mosquitto's clients. The node may be of any kind: paths are m.etc, m.data,
+m.log, m.root_dir and m.bin_dir.
 """
 
 import json
@@ -49,9 +50,21 @@ def event_names(m):
 
 
 def package_state(m, name="emqx"):
-    """('install ok installed', '4.4.0'), as dpkg has it."""
-    out = m.run(["dpkg-query", "-W", "-f", "${Status}|${Version}", name], check=False).stdout
-    return tuple(out.split("|")) if out else None
+    """(state, version) as the kind's manager has it; None where there is no such package.
+
+    deb: ('install ok installed', '4.4.0'); rpm: ('installed', '4.4.0'); zip, where nobody keeps a record: ('unpacked',
+    '4.4.0'), by the program's own variables."""
+    if m.kind == "deb":
+        out = m.run(["dpkg-query", "-W", "-f", "${Status}|${Version}", name], check=False).stdout
+        return tuple(out.split("|")) if out else None
+    if m.kind == "rpm":
+        asked = m.run(["rpm", "-q", "--qf", "%{VERSION}\\n", name], check=False)
+        return ("installed", "+".join(asked.stdout.split())) if asked.returncode == 0 else None
+    found = m.run(["sed", "-n", 's/^REL_VSN="\\(.*\\)"$/\\1/p', f"{m.root_dir}/releases/emqx_vars"], check=False).stdout.split()
+    return ("unpacked", found[-1]) if found else None
+
+
+INSTALLED = {"deb": "install ok installed", "rpm": "installed", "zip": "unpacked"}
 
 
 def tree(m, path, without=RUNTIME):
@@ -73,12 +86,12 @@ def tree(m, path, without=RUNTIME):
 
 
 def node_files(m):
-    return {"etc": tree(m, "/etc/emqx"), "data": tree(m, "/var/lib/emqx")}
+    return {"etc": tree(m, m.etc), "data": tree(m, m.data)}
 
 
 def running_version(m):
     """What the node itself says, once it says that it is started."""
-    out = m.run("su - emqx -s /bin/bash -c 'emqx_ctl status'", check=False).stdout
+    out = m.run(f"su - emqx -s /bin/bash -c '{m.bin_dir}/emqx_ctl status'", check=False).stdout
     words = out.split()
     return words[2] if len(words) >= 5 and words[-1] == "started" else None
 
@@ -99,12 +112,12 @@ def assert_nothing_is_left(m):
     assert not m.exists(f"{STATE}/transaction")
     assert not m.exists("/run/systemd/system/emqx.service.d/50-emqx-upgrade-start.conf")
     assert m.run("systemctl list-units --all --no-legend 'emqx-upgrade-step-*'").stdout.strip() == ""
-    assert m.run(f"find {STATE} /run/emqx-upgrade /etc/emqx -name '.*.tmp'").stdout.strip() == ""
+    assert m.run(f"find {STATE} /run/emqx-upgrade {m.etc} -name '.*.tmp'").stdout.strip() == ""
 
 
 def assert_node_is(m, version):
     """Package, unit, node and MQTT all agree on version, and nothing of the upgrade is left."""
-    assert package_state(m) == ("install ok installed", version)
+    assert package_state(m) == (INSTALLED[m.kind], version)
     unit = m.unit("emqx.service")
     assert (unit["ActiveState"], unit["SubState"], unit["NRestarts"]) == ("active", "running", "0")
     assert unit["UnitFileState"] == "enabled"
