@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: machines with and without a node. See tests/README.md."""
 
-import collections
 import hashlib
 import pathlib
 import shutil
@@ -13,7 +12,9 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "system"))
+sys.path.insert(0, str(pathlib.Path(__file__).parent / "node"))
 
+import kinds  # noqa: E402
 from machine.cache import CACHE, TOP, cached, locked, tree_digest  # noqa: E402
 from machine.machine import Machine, remove_dead_runs  # noqa: E402
 from machine.network import Network, remove_dead_networks  # noqa: E402
@@ -23,12 +24,6 @@ PACKAGES = "/var/lib/emqx-upgrade/packages"
 
 #: What a client has left on the node before the upgrade.
 RETAINED = {**{f"plant/{i}/state": f"value {i}" for i in range(1, 20)}, "umlaut/ä": "größer", "empty/level/": "x y  z"}
-
-#: Where a kind of installation has things.
-Layout = collections.namedtuple("Layout", "root_dir bin_dir etc data log")
-PACKAGED = Layout("/usr/lib/emqx", "/usr/bin", "/etc/emqx", "/var/lib/emqx", "/var/log/emqx")
-LAYOUTS = {"deb": PACKAGED, "rpm": PACKAGED,
-           "zip": Layout("/opt/emqx", "/opt/emqx/bin", "/opt/emqx/etc", "/opt/emqx/data", "/opt/emqx/log")}
 
 #: What an operator has changed: his own node, kept on disc, with modes of his own, beside files of his own.
 OPERATOR = r"""
@@ -54,24 +49,6 @@ touch -d '2021-03-04 05:06:07.123456789' $ETC/psk.txt $DATA/rules/resource:1
 """
 
 
-#: What comes with no zip: the user, and the unit.
-ZIP_UNIT = """[Unit]
-Description=EMQ X, from a zip
-After=network.target
-
-[Service]
-Type=forking
-User=emqx
-Group=emqx
-ExecStart=/opt/emqx/bin/emqx start
-ExecStop=/opt/emqx/bin/emqx stop
-LimitNOFILE=1048576
-
-[Install]
-WantedBy=multi-user.target
-"""
-
-
 def pytest_addoption(parser):
     parser.addoption("--keep", action="store_true", help="keep the machine of a test that failed, and say where it is")
 
@@ -94,42 +71,14 @@ class Node(Machine):
 
     def __init__(self, root, node_packages, kind="deb", **options):
         self.kind, self.node_packages = kind, node_packages
-        self.root_dir, self.bin_dir, self.etc, self.data, self.log = LAYOUTS[kind]
+        self.root_dir, self.bin_dir, self.etc, self.data, self.log = kinds.LAYOUTS[kind]
         super().__init__(root, **options)
-
-    def package(self, variant):
-        """Path on this host of a variant's package of the machine's kind."""
-        (file,) = self.node_packages.joinpath(variant).glob(f"*.{self.kind}")
-        return file
 
     def push_package(self, variant, directory=PACKAGES):
         """A package of the test node, of the machine's kind, with its checksum."""
-        file = self.package(variant)
+        file = kinds.package(self.node_packages, variant, self.kind)
         for pushed in (file, file.with_name(file.name + ".sha256")):
             self.push(pushed, directory)
-
-    def install_node(self, variant):
-        """As an operator does it by hand. What comes with no package, he makes."""
-        if self.kind == "deb":
-            self.install(self.package(variant))
-        elif self.kind == "rpm":
-            init_rpm(self, self.node_packages)
-            self.push(self.package(variant), "/root/node.rpm")
-            self.run("rpm -i /root/node.rpm && rm /root/node.rpm")
-        else:
-            self.push(self.package(variant), "/root/node.zip")
-            self.run("useradd --system --create-home --shell /bin/bash emqx\n"
-                     "unzip -q /root/node.zip -d /opt && rm /root/node.zip && chown -R emqx:emqx /opt/emqx")
-            self.write("/etc/systemd/system/emqx.service", ZIP_UNIT)
-            self.run("systemctl enable emqx")
-        self.run("systemctl daemon-reload")
-
-
-def init_rpm(m, node_packages):
-    """Gives the machine a database of rpm that knows what a Debian has."""
-    (base,) = node_packages.joinpath("test-base").glob("*.rpm")
-    m.push(base, "/root/base.rpm")
-    m.run("rpm --initdb && rpm -i /root/base.rpm && rm /root/base.rpm")
 
 
 SOURCES = ["configure.ac", "Makefile.am", "src", "units", "catalog", "man", "debian", "tests/unit", "README.md", "NEWS",
@@ -186,11 +135,11 @@ def node_packages():
 
 @pytest.fixture(scope="session")
 def populated_root(emqx_upgrade_deb, node_packages):
-    """root(version, kind): a root with our package and a node of that version, configured by an operator and with messages."""
+    """root(version, kind): our package, and a node of that version, configured by an operator and with messages."""
     def root(version, kind="deb"):
         def make(path):
             with Node(debian(), node_packages, kind) as m:
-                m.install_node(version)
+                kinds.install(m, node_packages, kind, version)
                 m.install(emqx_upgrade_deb)
                 m.run(OPERATOR, env={"ETC": m.etc, "DATA": m.data})
                 if version in ("4.3.12", "4.3.22"):
@@ -205,7 +154,7 @@ def populated_root(emqx_upgrade_deb, node_packages):
                 path.joinpath("root").mkdir()
                 m.save_as_root(path / "root")
         key = hashlib.sha256(f"{emqx_upgrade_deb} {(node_packages / version / '.stamp').read_text()} {debian()} {OPERATOR} "
-                             f"{ZIP_UNIT} {RETAINED} 2".encode()).hexdigest()[:16]
+                             f"{kinds.ZIP_UNIT} {RETAINED} 2".encode()).hexdigest()[:16]
         return cached(f"populated-{version}-{kind}", key, make) / "root"
     return root
 
@@ -259,7 +208,7 @@ def _boot_node(populated_root, node_packages, version="4.3.12", target="4.4.0", 
     return m
 
 
-@pytest.fixture(params=LAYOUTS)
+@pytest.fixture(params=kinds.LAYOUTS)
 def kind(request):
     """For a test that asks for it, its `node` and `node_factory` are of each kind in turn."""
     return request.param
@@ -267,7 +216,7 @@ def kind(request):
 
 @pytest.fixture
 def node_factory(request, populated_root, node_packages):
-    """node_factory(version="4.3.12", target="4.4.0", disk="overlay", kind="deb"): a booted node with both packages at hand."""
+    """A booted node with both packages at hand: node_factory(version="4.3.12", target="4.4.0", disk="overlay", kind="deb")."""
     machines = []
     parameters = getattr(request.node, "callspec", None)
     default_kind = parameters.params.get("kind", "deb") if parameters else "deb"
