@@ -4,6 +4,7 @@
 
 static const PackageKind *const kinds[] = {
         &package_kind_deb,
+        &package_kind_rpm,
 };
 
 Package *package_free(Package *p) {
