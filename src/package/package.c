@@ -5,6 +5,7 @@
 static const PackageKind *const kinds[] = {
         &package_kind_deb,
         &package_kind_rpm,
+        &package_kind_zip,
 };
 
 Package *package_free(Package *p) {

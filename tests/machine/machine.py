@@ -172,7 +172,8 @@ class Machine:
         if self.disk == "overlay":
             for part in ("upper", "overlay"):
                 (self.work / part).mkdir()
-            options = f"lowerdir={self.root},upperdir={self.work}/upper,workdir={self.work}/overlay"
+            # Directories of the lower layer can be renamed too, as on any other file system.
+            options = f"redirect_dir=on,lowerdir={self.root},upperdir={self.work}/upper,workdir={self.work}/overlay"
             subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.top], check=True)
         else:
             image = self.work / "image"
