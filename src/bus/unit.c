@@ -71,6 +71,26 @@ static int read_job(sd_bus_message *reply, void *ret) {
         return r < 0 ? r : free_and_strdup(&s->job_path, path);
 }
 
+static int read_first_command(sd_bus_message *reply, void *ret) {
+        int r;
+
+        r = sd_bus_message_enter_container(reply, 'a', "(sasbttttuii)");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(reply, 'r', "sasbttttuii")) > 0) {
+                r = sd_bus_message_skip(reply, "s");
+                if (r >= 0)
+                        r = *(char ***) ret ? sd_bus_message_skip(reply, "as") : read_strv(reply, ret);
+                if (r >= 0)
+                        r = sd_bus_message_skip(reply, "bttttuii");
+                if (r >= 0)
+                        r = sd_bus_message_exit_container(reply);
+                if (r < 0)
+                        return r;
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(reply);
+}
+
 static int read_environment_files(sd_bus_message *reply, void *ret) {
         UnitState *s = ret;
         const char *path;
@@ -108,6 +128,7 @@ static const struct {
         { "ControlGroup",         "s",      read_string,            offsetof(UnitState, control_group) },
         { "FragmentPath",         "s",      read_string,            offsetof(UnitState, fragment_path) },
         { "User",                 "s",      read_string,            offsetof(UnitState, user) },
+        { "ExecStart",            "a(sasbttttuii)", read_first_command, offsetof(UnitState, exec_start) },
         { "DropInPaths",          "as",     read_strv,              offsetof(UnitState, drop_in_paths) },
         { "Environment",          "as",     read_strv,              offsetof(UnitState, environment) },
         { "UnsetEnvironment",     "as",     read_strv,              offsetof(UnitState, unset_environment) },
@@ -135,6 +156,7 @@ void unit_state_done(UnitState *s) {
         free(s->fragment_path);
         free(s->user);
         free(s->job_path);
+        strv_free(s->exec_start);
         strv_free(s->drop_in_paths);
         strv_free(s->environment);
         strv_free(s->unset_environment);

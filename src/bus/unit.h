@@ -25,6 +25,7 @@ typedef struct UnitState {
         char *fragment_path;      /* the unit file */
         char *user;               /* User=, "" for root */
         char *job_path;           /* "/" where it has no job */
+        char **exec_start;        /* strv: arguments of the first ExecStart=, the program first */
         char **drop_in_paths;     /* strv */
         char **environment;       /* Environment=, strv of NAME=VALUE */
         char **unset_environment; /* UnsetEnvironment= */

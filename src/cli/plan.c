@@ -5,6 +5,7 @@
 #include "base/version.h"
 #include "cli/verbs.h"
 #include "steps/checks.h"
+#include "steps/places.h"
 
 #define LABEL_WIDTH 16
 
@@ -45,6 +46,18 @@ static void print_steps(void) {
                 (void) printf("  %2zu %c %-8s %s\n", i + 1, down ? '*' : ' ', s->name, s->title);
                 if (s->undo_title)
                         (void) printf("       %-8s if it fails: %s\n", "", s->undo_title);
+        }
+}
+
+static void print_directories(const Plan *p) {
+        (void) printf("\nDirectories that are backed up and restored:\n");
+        for (size_t i = 0; i < p->n_trees; i++) {
+                const PlanTree *t = &p->trees[i];
+                _cleanup_free_ char *filesystem = place_filesystem(t->real);
+
+                (void) printf("  %-10s %s%s%s%s\n", t->name, t->path, streq(t->path, t->real) ? "" : " (",
+                                streq(t->path, t->real) ? "" : t->real, streq(t->path, t->real) ? "" : ")");
+                (void) printf("  %-10s %" PRIu64 " KiB on %s; %s\n", "", t->bytes >> 10, filesystem ?: "?", t->why);
         }
 }
 
@@ -117,6 +130,7 @@ ExitStatus verb_plan(char **args) {
                 (void) printf("\nThe upgrade would be refused: %u of the checks.\n", printing.n_refused);
                 return EXIT_REFUSED;
         }
+        print_directories(plan);
         print_steps();
         (void) printf("\nThe upgrade may start%s: systemctl start emqx-upgrade@%s\n",
                         printing.n_warned > 0 ? ", mind the warnings" : "", args[0]);

@@ -46,6 +46,17 @@ static void print_steps(json_object *o) {
         }
 }
 
+static void print_kept_aside(json_object *plan) {
+        json_object *list;
+
+        if (!json_object_object_get_ex(plan, "kept_aside", &list) || !json_object_is_type(list, json_type_array))
+                return;
+        for (size_t i = 0; i < json_object_array_length(list); i++)
+                (void) printf("%10s: " STATE_DIR "/backups/%s/defaults/%s\n", i == 0 ? "Aside" : "",
+                                json_peek_text(plan, "id") ?: "?",
+                                json_object_get_string(json_object_array_get_idx(list, i)) ?: "?");
+}
+
 static void print_record(json_object *o) {
         json_object *plan = NULL;
         char span[TIMESPAN_TEXT_MAX], when[TIMESPAN_TEXT_MAX];
@@ -66,6 +77,7 @@ static void print_record(json_object *o) {
         print_line("Status", json_peek_text(o, "status"));
         print_line("Cause", json_peek_text(o, "cause"));
         print_line("Advice", json_peek_text(o, "advice"));
+        print_kept_aside(plan);
         print_line("Way back", json_peek_text(o, "back_cause"));
         (void) printf("%10s:\n", "Steps");
         print_steps(o);

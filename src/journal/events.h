@@ -43,6 +43,7 @@
         X(INTERRUPTED,            "50df7ad061044dec9ee678317fa12cd1", LOG_NOTICE)  \
         X(STOP_REQUESTED,         "b69528680e4d4c0ea5b9dae832613947", LOG_NOTICE)  \
         X(CONFIGURATION_ERROR,    "fb712a1ae1324076b810459c7add0c84", LOG_ERR)     \
+        X(HOOK_FAILED,            "443ca353ee734d229a6fc64bb308ce55", LOG_ERR)     \
         X(NEW_DEFAULT_KEPT_ASIDE, "2f35407c98824dbbae91d02920ada681", LOG_NOTICE)  \
         X(NOT_CARRIED,            "1aa7b873b2d54b2aad6d42219854a16e", LOG_INFO)    \
         X(HISTORY_WRITTEN,        "98721619055f4930a6a7e3d2f851aed6", LOG_DEBUG)

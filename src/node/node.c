@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "base/fileio.h"
 #include "base/strv.h"
@@ -101,6 +102,64 @@ int node_listener_parse(const char *text, char **ret_host, unsigned *ret_port) {
         return 0;
 }
 
+/* A zip's directories are "$RUNNER_ROOT_DIR/etc" and so on; nothing else of a shell's is understood. */
+static int expand_root_dir(const char *root_dir, char **value) {
+        const char *rest = startswith(*value, "$RUNNER_ROOT_DIR") ?: startswith(*value, "${RUNNER_ROOT_DIR}");
+        char *expanded;
+
+        if (rest && (*rest == '/' || !*rest)) {
+                if (asprintf(&expanded, "%s%s", root_dir, rest) < 0)
+                        return -ENOMEM;
+                free(*value);
+                *value = expanded;
+        }
+        return (*value)[strcspn(*value, "$`")] ? -EBADMSG : 0;
+}
+
+static int load_vars(const char *root_dir, char **ret_path, char **ret_text, Error *reterr) {
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        size_t size;
+        int r;
+
+        if (asprintf(&path, "%s/releases/emqx_vars", root_dir) < 0)
+                return -ENOMEM;
+        r = read_file_at(AT_FDCWD, path, VARS_BYTES_MAX, &text, &size);
+        if (r == -ENOENT || r == -ENOTDIR)
+                return error_set(reterr, -ENOENT, "Install EMQX first.", "No EMQX node is installed in %s", root_dir);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "%s: cannot be read: %m", path);
+        if (strlen(text) != size)
+                return error_set(reterr, -EBADMSG, "Install the EMQX package again.", "%s: is not a text file", path);
+        *ret_path = TAKE_PTR(path);
+        *ret_text = TAKE_PTR(text);
+        return 0;
+}
+
+/* As an absolute path where is_path. */
+static int get_var(const char *root_dir, const char *path, const char *text, const char *name, bool is_path,
+                char **ret, Error *reterr) {
+        _cleanup_free_ char *value = NULL;
+        int r;
+
+        r = vars_get(text, name, &value);
+        if (r < 0)
+                return r;
+        if (r == 0 || (!*value && !streq(name, "RUNNER_USER")))
+                return error_set(reterr, -EBADMSG, "Install the EMQX package again.", "%s: %s is not set", path, name);
+        if (!is_path) {
+                *ret = TAKE_PTR(value);
+                return 0;
+        }
+        r = expand_root_dir(root_dir, &value);
+        if (r == -EBADMSG)
+                return error_set(reterr, r, "Write the directory there as an absolute path.",
+                                "%s: %s: \"%s\" is more than a path", path, name, value);
+        if (r < 0)
+                return r;
+        *ret = absolute_path(root_dir, value);
+        return *ret ? 0 : -ENOMEM;
+}
+
 /* releases/emqx_vars: what is installed where. */
 static int read_vars(Node *n, Error *reterr) {
         const struct {
@@ -115,34 +174,52 @@ static int read_vars(Node *n, Error *reterr) {
                 { "RUNNER_USER", &n->user, false },
         };
         _cleanup_free_ char *path = NULL, *text = NULL;
-        size_t size;
         int r;
 
-        if (asprintf(&path, "%s/releases/emqx_vars", n->root_dir) < 0)
-                return -ENOMEM;
-        r = read_file_at(AT_FDCWD, path, VARS_BYTES_MAX, &text, &size);
-        if (r == -ENOENT || r == -ENOTDIR)
-                return error_set(reterr, -ENOENT, "Install EMQX first.", "No EMQX node is installed in %s",
-                                n->root_dir);
-        if (r < 0)
-                return error_set(reterr, r, NULL, "%s: cannot be read: %m", path);
-        if (strlen(text) != size)
-                return error_set(reterr, -EBADMSG, "Install the EMQX package again.", "%s: is not a text file", path);
+        r = load_vars(n->root_dir, &path, &text, reterr);
+        for (size_t i = 0; i < ELEMENTSOF(wanted) && r >= 0; i++)
+                r = get_var(n->root_dir, path, text, wanted[i].name, wanted[i].is_path, wanted[i].ret, reterr);
+        return r;
+}
 
-        for (size_t i = 0; i < ELEMENTSOF(wanted); i++) {
+int node_keep_directories(const char *root_dir, const NodeDirectories *d, bool *ret_changed, Error *reterr) {
+        const struct {
+                const char *name, *value;
+        } wanted[] = {
+                { "RUNNER_ETC_DIR", d->etc_dir },
+                { "RUNNER_DATA_DIR", d->data_dir },
+                { "RUNNER_LOG_DIR", d->log_dir },
+        };
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        struct stat st;
+        int r;
+
+        *ret_changed = false;
+        r = load_vars(root_dir, &path, &text, reterr);
+        for (size_t i = 0; i < ELEMENTSOF(wanted) && r >= 0; i++) {
                 _cleanup_free_ char *value = NULL;
+                char *longer;
 
-                r = vars_get(text, wanted[i].name, &value);
-                if (r < 0)
-                        return r;
-                if (r == 0 || (!*value && wanted[i].ret != &n->user))
-                        return error_set(reterr, -EBADMSG, "Install the EMQX package again.", "%s: %s is not set",
-                                        path, wanted[i].name);
-                *wanted[i].ret = wanted[i].is_path ? absolute_path(n->root_dir, value) : TAKE_PTR(value);
-                if (!*wanted[i].ret)
+                r = get_var(root_dir, path, text, wanted[i].name, true, &value, reterr);
+                if (r < 0 || streq(value, wanted[i].value))
+                        continue;
+                if (asprintf(&longer, "%s%s%s=\"%s\"\n", text, endswith(text, "\n") ? "" : "\n", wanted[i].name,
+                                    wanted[i].value) < 0)
                         return -ENOMEM;
+                free(text);
+                text = longer;
+                *ret_changed = true;
         }
-        return 0;
+        if (r < 0 || !*ret_changed)
+                return r;
+
+        if (stat(path, &st) < 0)
+                r = -errno;
+        if (r >= 0)
+                r = replace_file_at(AT_FDCWD, path, text, strlen(text), st.st_mode & 07777);
+        if (r >= 0 && lchown(path, st.st_uid, st.st_gid) < 0)
+                r = -errno;
+        return r < 0 ? error_set(reterr, r, NULL, "Cannot write %s: %m", path) : 0;
 }
 
 /* As bin/emqx does: its arguments' own variables, then node.name by a look-up that follows no include. */

@@ -29,6 +29,14 @@ int node_read(const char *root_dir, char **environment, Node **ret, Error *reter
 Node *node_free(Node *n);
 DEFINE_CLEANUP(Node *, node_free)
 
+typedef struct NodeDirectories {
+        const char *etc_dir, *data_dir, *log_dir; /* absolute */
+} NodeDirectories;
+
+/* Has the node that is installed in root_dir keep to these directories: what differs is set at the end of its emqx_vars,
+ * where the last assignment wins, since a package brings a new emqx_vars without what was edited in the old one. */
+int node_keep_directories(const char *root_dir, const NodeDirectories *d, bool *ret_changed, Error *reterr);
+
 /* "1883", "0.0.0.0:1883", "192.168.1.5:1883", "[::]:1883" to where a client on this host connects: a wildcard becomes
  * the loopback address of its family. 0; -EINVAL: nothing of these, or port 0. */
 int node_listener_parse(const char *text, char **ret_host, unsigned *ret_port);

@@ -71,7 +71,7 @@ static int ctl_says_started(Acceptance *a, Error *reterr) {
 
         if (!a->c->plan->ctl_works) /* nor did it before: its plugin is not loaded */
                 return 1;
-        r = node_command(a->c, STRV_MAKE("/usr/bin/emqx_ctl", "status"), COMMAND_TIMEOUT_USEC, &output, reterr);
+        r = node_command(a->c, "emqx_ctl", "status", COMMAND_TIMEOUT_USEC, &output, reterr);
         if (r < 0)
                 return r;
         if (r > 0 || status_parse(output, NULL, &version, &started) < 0 || !started) {

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/fileio.h"
+#include "steps/places.h"
 
 #define MANIFEST_SUFFIX ".manifest"
 
@@ -60,9 +61,12 @@ int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Er
         int r;
 
         t.tree = &p->trees[i];
-        t.live_fd = open(t.tree->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        r = place_restore(t.tree, reterr);
+        if (r < 0)
+                return r;
+        t.live_fd = open(t.tree->real, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (t.live_fd < 0)
-                return error_set(reterr, -errno, NULL, "Cannot open the directory %s (%s): %m", t.tree->path,
+                return error_set(reterr, -errno, NULL, "Cannot open the directory %s (%s): %m", t.tree->real,
                                 t.tree->why);
         r = backup_side_open(p, backup_fd, "tree", t.tree->name, &t.copy_fd, reterr);
         if (r < 0)
@@ -111,6 +115,11 @@ int backup_usable(const Plan *p, Error *reterr) {
                                 "The backup %s is gone or incomplete", p->id);
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", p->id);
+        if (p->beside_dir)
+                return access(p->beside_dir, F_OK) < 0
+                                ? error_set(reterr, -errno, "Extract the old version there again.",
+                                                  "%s, the directory of %s: %m", p->beside_dir, p->from)
+                                : 0;
         if (!p->old_path)
                 return error_set(reterr, -ENOENT, NULL,
                                 "The upgrade %s was made without the package of the old version", p->id);

@@ -27,7 +27,8 @@ void backup_tree_done(BackupTree *t);
 /* Opens backups/<id>, made durable if it is missing. *ret_fd is the caller's. */
 int backup_open(const Plan *p, int *ret_fd, Error *reterr);
 
-/* Opens tree i. 1: with its manifest; 0: there is no manifest, so no complete copy; negative errno. */
+/* Opens tree i, made anew where the package manager has taken it away. 1: with its manifest; 0: there is no manifest, so
+ * no complete copy; negative errno. */
 int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Error *reterr);
 
 /* 1 where every tree of the plan has its manifest: the backup is complete. */
@@ -41,6 +42,9 @@ char *backup_package_path(const Plan *p, const char *path);
 
 /* Opens backups/<id>/<kind>/<name>, made if it is missing: for what is kept beside. */
 int backup_side_open(const Plan *p, int backup_fd, const char *kind, const char *name, int *ret_fd, Error *reterr);
+
+/* Fills kept_aside of the plan with what `restore` has put into defaults/: for the record, as status shows it. */
+int note_kept_aside(Context *c, Error *reterr);
 
 /* Makes a TreeProgress that reports whole percents. */
 typedef struct BackupProgress {

@@ -8,8 +8,8 @@
 #include "steps/plan.h"
 
 typedef struct CarryRule {
-        const char *tree;    /* PlanTree name; NULL: every one */
-        const char *pattern; /* fnmatch(3) of the path in it, FNM_PATHNAME */
+        bool in_data;        /* pattern is of the path in RUNNER_DATA_DIR, FNM_PATHNAME; else of any path */
+        const char *pattern; /* fnmatch(3) */
         bool new_only;       /* only for what the old version did not have */
         TreeVerdict verdict;
         bool keep_aside; /* copied into the backup before it is dropped: it is not there yet */
@@ -17,5 +17,5 @@ typedef struct CarryRule {
         const char *reason;
 } CarryRule;
 
-/* The first rule that fits, NULL: carried. old: the path is in the manifest. */
-const CarryRule *carry_rule(const char *tree, const char *path, bool old);
+/* The first rule that fits path in tree, NULL: carried. old: the path is in the manifest. */
+const CarryRule *carry_rule(const Plan *p, const PlanTree *tree, const char *path, bool old);

@@ -6,7 +6,6 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#include "archive/tree.h"
 #include "base/strv.h"
 #include "base/version.h"
 #include "bus/unit.h"
@@ -15,11 +14,15 @@
 #include "node/status.h"
 #include "package/store.h"
 #include "steps/control.h"
+#include "steps/places.h"
 
 #include <fcntl.h>
 
 #define COMMAND_TIMEOUT_USEC (60 * USEC_PER_SEC)
 #define SPARE_BYTES (16ULL << 20) /* for records, logs and what a file system needs for itself */
+
+/* Where packages have bin/emqx, and the link to it. */
+static const char *const package_dirs[] = { "", "/usr", "/usr/lib/emqx", "/usr/local" };
 
 /* What the checks hand on to each other, beside the plan. */
 typedef struct Checking {
@@ -50,15 +53,49 @@ static void found(Checking *k, const char *format, ...) {
 
 /* --- what is installed --- */
 
+/* Where a program that no package manager knows is: as configured; else the unit tells, by the command that it starts;
+ * else the usual place. NULL: the unit starts that of a package. Without symbolic links, as the kernel shows it. */
+static int find_program_dir(Checking *k, char **ret, Error *reterr) {
+        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
+        _cleanup_free_ char *dir = NULL;
+        int r;
+
+        r = unit_state_get(k->c->manager, k->c->plan->unit, &state, reterr);
+        if (r < 0)
+                return r;
+        STRV_FOREACH (word, state.exec_start) {
+                size_t end = strlen(*word) - MIN(strlen(*word), strlen("/bin/emqx"));
+
+                if (!dir && **word == '/' && streq(*word + end, "/bin/emqx") && !(dir = strndup(*word, end)))
+                        return -ENOMEM;
+        }
+        if (*k->c->config->program_dir && free_and_strdup(&dir, k->c->config->program_dir) < 0)
+                return -ENOMEM;
+        if (!dir && !(dir = strdup(package_kind_zip.default_root_dir)))
+                return -ENOMEM;
+        for (size_t i = 0; i < ELEMENTSOF(package_dirs); i++)
+                if (streq(dir, package_dirs[i]))
+                        return 0;
+        *ret = realpath(dir, NULL);
+        if (!*ret && errno != ENOENT)
+                return error_set(reterr, -errno, NULL, "The program's directory %s: %m", dir);
+        return 0;
+}
+
 static int check_installation(Checking *k, Error *reterr) {
         static char *const editions[] = { (char *) "emqx", (char *) "emqx-ee", (char *) "emqx-edge", NULL };
         _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
+        _cleanup_free_ char *program_dir = NULL;
         Plan *p = k->c->plan;
         int r;
 
-        r = package_kind_detect(editions, NULL, &k->kind, reterr);
+        if (free_and_strdup(&p->unit, k->c->config->unit) < 0)
+                return -ENOMEM;
+        r = find_program_dir(k, &program_dir, reterr);
         if (r >= 0)
-                r = k->kind->query(editions, NULL, &list, reterr);
+                r = package_kind_detect(editions, program_dir, &k->kind, reterr);
+        if (r >= 0)
+                r = k->kind->query(editions, program_dir, &list, reterr);
         if (r < 0)
                 return r;
         if (list.n > 1)
@@ -68,18 +105,19 @@ static int check_installation(Checking *k, Error *reterr) {
                                 list.items[0].version, list.items[1].name, list.items[1].version);
         if (!list.items[0].complete)
                 return error_set(reterr, -EUCLEAN,
-                                "Bring the package manager's state in order first: dpkg --configure -a",
+                                "Bring the package manager's state in order first: dpkg --configure -a, or rpm -V and rpm -U --replacepkgs.",
                                 "%s %s is not wholly installed: its state is '%s'", list.items[0].name,
                                 list.items[0].version, list.items[0].state);
 
         if (free_and_strdup(&p->kind, k->kind->name) < 0 || free_and_strdup(&p->package, list.items[0].name) < 0 ||
                         free_and_strdup(&p->from, list.items[0].version) < 0 ||
                         free_and_strdup(&p->arch, list.items[0].arch) < 0 ||
-                        free_and_strdup(&p->root_dir, k->kind->default_root_dir) < 0 ||
-                        free_and_strdup(&p->unit, k->c->config->unit) < 0)
+                        free_and_strdup(&p->root_dir, program_dir ?: k->kind->default_root_dir) < 0)
+                return -ENOMEM;
+        if (k->kind->exchange && asprintf(&p->beside_dir, "%s.emqx-upgrade-%.8s", p->root_dir, p->id) < 0)
                 return -ENOMEM;
         k->c->journal.from = p->from;
-        found(k, "%s %s (%s, %s)", p->package, p->from, p->kind, p->arch);
+        found(k, "%s %s (%s, %s) in %s", p->package, p->from, p->kind, p->arch, p->root_dir);
         return 1;
 }
 
@@ -126,39 +164,16 @@ static int check_package_manager(Checking *k, Error *reterr) {
 
 /* --- the node --- */
 
-static int check_directory(const char *path, const char *root_dir, const char *what, Error *reterr) {
-        size_t n = strlen(root_dir);
-        struct stat st;
-
-        if (strncmp(path, root_dir, n) == 0 && (path[n] == '/' || path[n] == 0))
-                return error_set(reterr, -EINVAL, "Move it, and say where it is in emqx.conf.",
-                                "The %s directory %s is part of the program, which is about to be removed", what,
-                                path);
-        if (lstat(path, &st) < 0)
-                return error_set(reterr, -errno, NULL, "The %s directory %s: %m", what, path);
-        if (S_ISLNK(st.st_mode))
-                return error_set(reterr, -ELOOP, "Mount the directory there instead (mount --bind), or move it back.",
-                                "The %s directory %s is a symbolic link, which the package manager may replace", what,
-                                path);
-        if (!S_ISDIR(st.st_mode))
-                return error_set(reterr, -ENOTDIR, NULL, "%s is no directory, but should be the %s directory", path,
-                                what);
-        return 0;
-}
-
-static int plan_trees(Plan *p, const Node *n) {
-        size_t length = strlen(n->data_dir);
+/* bin/emqx of a package insists on its user; that of a zip runs as whoever starts it. */
+static int find_user(Checking *k, const Node *n, Error *reterr) {
+        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
+        Plan *p = k->c->plan;
         int r;
 
-        r = plan_add_tree(p, "etc", n->etc_dir, "RUNNER_ETC_DIR in emqx_vars");
-        if (r >= 0)
-                r = plan_add_tree(p, "data", n->data_dir, "RUNNER_DATA_DIR in emqx_vars");
-        if (r < 0 || !n->extra_data_dir)
-                return r;
-        /* One that lies in the other is carried with it. */
-        if (strncmp(n->extra_data_dir, n->data_dir, length) == 0 && n->extra_data_dir[length] == '/')
-                return 0;
-        return plan_add_tree(p, "node-data", n->extra_data_dir, n->extra_data_dir_source);
+        if (*n->user)
+                return free_and_strdup(&p->user, n->user);
+        r = unit_state_get(k->c->manager, p->unit, &state, reterr);
+        return r < 0 ? r : free_and_strdup(&p->user, *state.user ? state.user : "root");
 }
 
 static int check_node(Checking *k, Error *reterr) {
@@ -171,11 +186,9 @@ static int check_node(Checking *k, Error *reterr) {
         if (r >= 0)
                 r = node_read(p->root_dir, environment, &n, reterr);
         if (r >= 0)
-                r = check_directory(n->etc_dir, n->root_dir, "configuration", reterr);
+                r = places_find(p, n, reterr);
         if (r >= 0)
-                r = check_directory(n->data_dir, n->root_dir, "data", reterr);
-        if (r >= 0 && n->extra_data_dir)
-                r = check_directory(n->extra_data_dir, n->root_dir, "data", reterr);
+                r = find_user(k, n, reterr);
         if (r < 0)
                 return r;
 
@@ -185,9 +198,8 @@ static int check_node(Checking *k, Error *reterr) {
                                 "The program on disk is %s, but the package is %s", n->rel_version ?: "unknown",
                                 p->from);
 
-        if (plan_trees(p, n) < 0 || free_and_strdup(&p->etc_dir, n->etc_dir) < 0 ||
-                        free_and_strdup(&p->data_dir, n->data_dir) < 0 ||
-                        free_and_strdup(&p->log_dir, n->log_dir) < 0 || free_and_strdup(&p->user, n->user) < 0 ||
+        if (free_and_strdup(&p->etc_dir, n->etc_dir) < 0 || free_and_strdup(&p->data_dir, n->data_dir) < 0 ||
+                        free_and_strdup(&p->log_dir, n->log_dir) < 0 ||
                         free_and_strdup(&p->node_name, n->node_name) < 0 ||
                         free_and_strdup(&p->mqtt_host, n->mqtt_host) < 0 ||
                         free_and_strdup(&p->management_host, n->management_host) < 0)
@@ -196,8 +208,8 @@ static int check_node(Checking *k, Error *reterr) {
         if (p->mqtt_port > 0 && !p->mqtt_host && free_and_strdup(&p->mqtt_host, "127.0.0.1") < 0)
                 return -ENOMEM;
         p->management_port = n->management_port;
-        found(k, "%s, configuration in %s, data in %s%s%s", p->node_name, p->etc_dir, p->data_dir,
-                        n->extra_data_dir ? " and " : "", n->extra_data_dir ?: "");
+        found(k, "%s, configuration in %s, data in %s%s%s, runs as %s", p->node_name, p->etc_dir, p->data_dir,
+                        n->extra_data_dir ? " and " : "", n->extra_data_dir ?: "", p->user);
         return 1;
 }
 
@@ -265,7 +277,7 @@ static int check_running_version(Checking *k, Error *reterr) {
         bool started;
         int r;
 
-        r = node_command(k->c, STRV_MAKE("/usr/bin/emqx_ctl", "status"), COMMAND_TIMEOUT_USEC, &output, reterr);
+        r = node_command(k->c, "emqx_ctl", "status", COMMAND_TIMEOUT_USEC, &output, reterr);
         if (r < 0)
                 return r;
         if (r > 0 || status_parse(output, NULL, &version, &started) < 0) {
@@ -315,6 +327,10 @@ static int check_old_package(Checking *k, Error *reterr) {
         Plan *p = k->c->plan;
         int r;
 
+        if (k->kind->exchange) {
+                found(k, "the directory of %s itself: it stays beside that of %s", p->from, p->to);
+                return 1;
+        }
         r = find_package(k, p->from, &k->old, &p->old_path, &p->old_sha256, &why);
         if (r >= 0 || r == -ENOMEM)
                 return r;
@@ -351,17 +367,8 @@ static int check_space(Checking *k, Error *reterr) {
         int r;
 
         p->tree_bytes = 0;
-        for (size_t i = 0; i < p->n_trees; i++) {
-                _cleanup_close_ int fd = open(p->trees[i].path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                TreeSize size;
-
-                if (fd < 0)
-                        return error_set(reterr, -errno, NULL, "Cannot open %s: %m", p->trees[i].path);
-                r = tree_measure(fd, &size, reterr);
-                if (r < 0)
-                        return r;
-                p->tree_bytes += size.allocated_bytes;
-        }
+        for (size_t i = 0; i < p->n_trees; i++)
+                p->tree_bytes += p->trees[i].bytes;
 
         /* The backup, what the new version may write before a rollback sets it aside, and both packages. */
         backup = 2 * p->tree_bytes + k->target->size_bytes + (k->old ? k->old->size_bytes : 0) + SPARE_BYTES;

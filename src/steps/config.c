@@ -59,6 +59,12 @@ static const char *parse_directory(const char *value, void *field) {
         return free_and_strdup(field, value) < 0 ? out_of_memory : NULL;
 }
 
+static const char *parse_optional_directory(const char *value, void *field) {
+        if (!*value)
+                return free_and_strdup(field, value) < 0 ? out_of_memory : NULL;
+        return parse_directory(value, field);
+}
+
 static const char *parse_service(const char *value, void *field) {
         static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@";
 
@@ -109,8 +115,10 @@ static const struct {
         KEY("Upgrade", "StartTimeoutSec", "5min", parse_span, start_timeout_usec),
         KEY("Upgrade", "VerifyTimeoutSec", "2min", parse_span, verify_timeout_usec),
         KEY("Upgrade", "StallTimeoutSec", "5min", parse_span, stall_timeout_usec),
+        KEY("Upgrade", "HookTimeoutSec", "5min", parse_span, hook_timeout_usec),
         KEY("Upgrade", "Attempts", "3", parse_attempts, attempts),
         KEY("Node", "Unit", "emqx.service", parse_service, unit),
+        KEY("Node", "ProgramDirectory", "", parse_optional_directory, program_dir),
         KEY("Node", "MqttProbe", "yes", parse_boolean, mqtt_probe),
         KEY("Node", "MqttPort", "", parse_port, mqtt_port),
 #undef KEY
@@ -126,7 +134,7 @@ bool config_key(size_t i, const char **ret_section, const char **ret_key, const 
 }
 
 usec_t config_patience_usec(const Config *c) {
-        return MAX(MAX(c->stall_timeout_usec, c->start_timeout_usec),
+        return MAX(MAX(MAX(c->stall_timeout_usec, c->hook_timeout_usec), c->start_timeout_usec),
                                MAX(c->stop_timeout_usec, c->verify_timeout_usec)) +
                         USEC_PER_MINUTE;
 }
@@ -136,6 +144,7 @@ Config *config_free(Config *c) {
                 return NULL;
         free(c->packages_dir);
         free(c->unit);
+        free(c->program_dir);
         return mfree(c);
 }
 

@@ -16,10 +16,12 @@ typedef struct Config {
         usec_t start_timeout_usec;
         usec_t verify_timeout_usec;
         usec_t stall_timeout_usec;
+        usec_t hook_timeout_usec;
         uint64_t attempts;
 
         /* [Node] */
         char *unit;
+        char *program_dir; /* "": found */
         bool mqtt_probe;
         uint64_t mqtt_port; /* 0: from emqx.conf */
 } Config;

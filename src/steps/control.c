@@ -384,23 +384,26 @@ int node_settle(Context *c, Error *reterr) {
 
 /* --- commands --- */
 
-int node_command(Context *c, char *const *argv, usec_t timeout_usec, char **ret_output, Error *reterr) {
+int node_command(Context *c, const char *program, const char *argument, usec_t timeout_usec, char **ret_output,
+                Error *reterr) {
         _cleanup_strv_ char **environment = NULL, **fields = NULL;
+        _cleanup_free_ char *path = NULL;
         TransientUnit unit = TRANSIENT_UNIT_NULL;
         int r, status;
 
         r = unit_environment(c->manager, c->plan->unit, &environment, reterr);
         if (r < 0)
                 return r;
-        if (environment_set(&environment, "HOME", c->plan->data_dir) < 0 ||
-                        environment_set(&environment, "PATH",
-                                        "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") < 0 ||
-                        strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0)
+        /* HOME= too is the unit's, or else systemd's for the user: .erlang.cookie is there. */
+        if (environment_set(&environment, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") <
+                                        0 ||
+                        strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0 ||
+                        asprintf(&path, "%s/bin/%s", c->plan->root_dir, program) < 0)
                 return -ENOMEM;
 
         unit.name = COMMAND_UNIT;
         unit.description = "EMQX Upgrade: a command of the node";
-        unit.argv = argv;
+        unit.argv = STRV_MAKE(path, argument);
         unit.environment = environment;
         unit.log_extra_fields = fields;
         unit.user = c->plan->user;

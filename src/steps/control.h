@@ -24,6 +24,7 @@ int node_is_down(Context *c, pid_t *ret_pid, Error *reterr);
 /* The broker's VM, 0: none. */
 int node_vm(const Plan *p, pid_t *ret_pid);
 
-/* Runs argv as the node's user, with its environment and a time limit, in a transient unit. Returns the exit status,
+/* Runs program (of bin/) with argument as the node's user, with its environment and a time limit, in a transient unit. Returns the exit status,
  * *ret_output is the caller's. Its output may hold secrets: it is not logged. */
-int node_command(Context *c, char *const *argv, usec_t timeout_usec, char **ret_output, Error *reterr);
+int node_command(Context *c, const char *program, const char *argument, usec_t timeout_usec, char **ret_output,
+                Error *reterr);

@@ -4,7 +4,9 @@
 
 #include "bus/job.h"
 #include "bus/unit.h"
+#include "steps/backup.h"
 #include "steps/control.h"
+#include "steps/hooks.h"
 
 /* After a reboot the node may still be starting, when `emqx stop` finds nobody to talk to: it is let come up first. */
 int stop_node(Context *c, Error *reterr) {
@@ -52,20 +54,36 @@ int target_ready(Context *c, Error *reterr) {
         return vm != 0 && unit_state_busy(&state);
 }
 
-/* Hooks for load balancers are not there yet: nothing is taken out, nothing is put back. */
+static int run_hooks(Context *c, const char *event, Error *reterr) {
+        int r = hooks_run(c, event, reterr);
+
+        if (r >= 0)
+                step_report(c, "%i hooks have run for %s", r, event);
+        return r;
+}
+
 int drain_node(Context *c, Error *reterr) {
-        (void) reterr;
-        step_report(c, "no load balancer is configured");
-        return 0;
+        return run_hooks(c, "drain", reterr);
 }
 
+/* The node is well: what keeps clients away from it is no reason to take the new version back, but is said loudly. */
 int undrain_node(Context *c, Error *reterr) {
-        (void) reterr;
-        step_report(c, "no load balancer is configured");
+        _cleanup_(error_done) Error why = ERROR_NULL;
+        int r = run_hooks(c, "undrain", &why);
+
+        if (r < 0 && r != -ECANCELED && r != -EPERM)
+                return error_set(reterr, r, why.advice, "%s", error_text(&why, r));
+        if (r < 0)
+                journal_event(&c->journal, EVENT_HOOK_FAILED,
+                                &(JournalFields){ .step = c->step, .error = error_text(&why, r), .error_number = r },
+                                "%s. The node serves, but may still be out of the load balancer: put it back by hand",
+                                error_text(&why, r));
         return 0;
 }
 
-/* What `start` has put up for itself is gone since `verify`; the backup stays. */
+/* What `start` has put up for itself goes; the backup stays. */
 int clean_up(Context *c, Error *reterr) {
-        return node_settle(c, reterr);
+        int r = node_settle(c, reterr);
+
+        return r < 0 ? r : note_kept_aside(c, reterr);
 }

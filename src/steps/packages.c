@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/fileio.h"
+#include "node/node.h"
 #include "package/store.h"
 #include "steps/backup.h"
 
@@ -65,6 +66,40 @@ static int stage_package(Context *c, const char *path, const char *sha256, Error
         return 0;
 }
 
+/* suffix: ".part" of an unfinished one, "" of the other version's directory itself. */
+static int remove_beside(const Plan *p, const char *suffix, Error *reterr) {
+        _cleanup_free_ char *path = NULL;
+        _cleanup_close_ int parent_fd = -1;
+        char *name;
+
+        if (asprintf(&path, "%s%s", p->beside_dir, suffix) < 0)
+                return -ENOMEM;
+        name = strrchr(path, '/');
+        *name++ = 0;
+        parent_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (parent_fd < 0)
+                return error_set(reterr, -errno, NULL, "Cannot open %s: %m", path);
+        return tree_remove(parent_fd, name, reterr);
+}
+
+/* Of a kind that has both versions beside each other, the new one is there before the node goes down. */
+static int unpack_beside(Context *c, Error *reterr) {
+        const PackageKind *kind = package_kind_find(c->plan->kind);
+        _cleanup_free_ char *copy = backup_package_path(c->plan, c->plan->target_path);
+        _cleanup_(package_freep) Package *package = NULL;
+        int r;
+
+        if (!kind->unpack)
+                return 0;
+        if (!copy)
+                return -ENOMEM;
+        step_report(c, "Unpacking %s to %s", copy, c->plan->beside_dir);
+        r = kind->read(copy, &package, reterr);
+        if (r >= 0)
+                r = remove_beside(c->plan, ".part", reterr);
+        return r < 0 ? r : kind->unpack(package, c->plan->root_dir, c->plan->beside_dir, reterr);
+}
+
 int stage_packages(Context *c, Error *reterr) {
         _cleanup_free_ char *dir = backup_path(c->plan, "/packages");
         int r;
@@ -80,7 +115,9 @@ int stage_packages(Context *c, Error *reterr) {
         if (r < 0)
                 return r;
         r = sync_directory(dir);
-        return r < 0 ? error_set(reterr, r, NULL, "Cannot sync the directory %s: %m", dir) : 0;
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot sync the directory %s: %m", dir);
+        return unpack_beside(c, reterr);
 }
 
 /* 1: a staged package has its digest. */
@@ -104,9 +141,39 @@ int stage_verify(Context *c, Error *reterr) {
         int r;
 
         r = staged_package_holds(p, p->target_path, p->target_sha256);
+        if (r > 0 && p->beside_dir && access(p->beside_dir, F_OK) < 0)
+                return 0;
         if (r > 0 && p->old_path)
                 r = staged_package_holds(p, p->old_path, p->old_sha256);
         return r < 0 ? error_set(reterr, r, NULL, "Cannot read the staged packages: %m") : r;
+}
+
+/* 1: installed and whole, in that version; NULL: not installed at all. */
+static int is_installed(Context *c, const char *version, Error *reterr) {
+        _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
+        int r;
+
+        r = package_kind_find(c->plan->kind)->query(STRV_MAKE(c->plan->package), c->plan->root_dir, &list, reterr);
+        if (r < 0)
+                return r;
+        if (!version)
+                return list.n == 0;
+        return list.n == 1 && list.items[0].complete && streq(list.items[0].version, version);
+}
+
+/* The new version's directory goes once the old one is in its place; what the new one has written is in the backup. */
+static int discard_beside(Context *c, Error *reterr) {
+        int r;
+
+        if (!c->plan->beside_dir)
+                return 0;
+        r = is_installed(c, c->plan->from, reterr);
+        if (r == 0)
+                return error_set(reterr, -EUCLEAN, NULL, "%s is not %s, so %s stays", c->plan->root_dir, c->plan->from,
+                                c->plan->beside_dir);
+        if (r > 0)
+                r = remove_beside(c->plan, ".part", reterr);
+        return r < 0 ? r : remove_beside(c->plan, "", reterr);
 }
 
 /* A backup stays, with the packages that belong to it: it is the last way back of an upgrade that failed. */
@@ -114,6 +181,9 @@ int stage_discard(Context *c, Error *reterr) {
         _cleanup_close_ int dir_fd = -1;
         int r;
 
+        r = discard_beside(c, reterr);
+        if (r < 0)
+                return r;
         r = backup_complete(c->plan);
         if (r != 0)
                 return r < 0 ? error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", c->plan->id) : 0;
@@ -158,6 +228,17 @@ static int uninstall(Context *c, Error *reterr) {
         return r < 0 ? r : sync_program(c->plan, reterr);
 }
 
+static int keep_directories(Context *c, Error *reterr) {
+        const NodeDirectories d = { c->plan->etc_dir, c->plan->data_dir, c->plan->log_dir };
+        bool changed;
+        int r;
+
+        r = node_keep_directories(c->plan->root_dir, &d, &changed, reterr);
+        if (r >= 0 && changed)
+                step_report(c, "%s/releases/emqx_vars has the directories of the old one again", c->plan->root_dir);
+        return r;
+}
+
 static int install(Context *c, const char *path, Error *reterr) {
         const PackageKind *kind = package_kind_find(c->plan->kind);
         _cleanup_free_ char *copy = backup_package_path(c->plan, path);
@@ -172,28 +253,26 @@ static int install(Context *c, const char *path, Error *reterr) {
                 r = kind->mend(&run, reterr);
         if (r >= 0)
                 r = kind->install(package, &run, reterr);
+        if (r >= 0)
+                r = keep_directories(c, reterr);
         return r < 0 ? r : sync_program(c->plan, reterr);
 }
 
-/* 1: installed and whole, in that version; NULL: not installed at all. */
-static int is_installed(Context *c, const char *version, Error *reterr) {
-        _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
+/* Of two versions beside each other none is removed: `install` exchanges them at once. */
+static int exchange(Context *c, const char *version, Error *reterr) {
         int r;
 
-        r = package_kind_find(c->plan->kind)->query(STRV_MAKE(c->plan->package), c->plan->root_dir, &list, reterr);
-        if (r < 0)
-                return r;
-        if (!version)
-                return list.n == 0;
-        return list.n == 1 && list.items[0].complete && streq(list.items[0].version, version);
+        step_report(c, "exchanging %s and %s", c->plan->root_dir, c->plan->beside_dir);
+        r = package_kind_find(c->plan->kind)->exchange(c->plan->root_dir, c->plan->beside_dir, version, reterr);
+        return r < 0 ? r : keep_directories(c, reterr);
 }
 
 int remove_old(Context *c, Error *reterr) {
-        return uninstall(c, reterr);
+        return c->plan->beside_dir ? 0 : uninstall(c, reterr);
 }
 
 int old_absent(Context *c, Error *reterr) {
-        return is_installed(c, NULL, reterr);
+        return c->plan->beside_dir ? 1 : is_installed(c, NULL, reterr);
 }
 
 /* Undoes a removal that was interrupted before it did anything, too: then the old version is there, and stays. */
@@ -203,6 +282,8 @@ int install_old(Context *c, Error *reterr) {
         r = is_installed(c, c->plan->from, reterr);
         if (r != 0)
                 return r < 0 ? r : 0;
+        if (c->plan->beside_dir)
+                return exchange(c, c->plan->from, reterr);
         if (!c->plan->old_path)
                 return error_set(reterr, -ENOENT, "Install it by hand, then try the way back again.",
                                 "There is no package of %s to go back to", c->plan->from);
@@ -210,6 +291,8 @@ int install_old(Context *c, Error *reterr) {
 }
 
 int install_target(Context *c, Error *reterr) {
+        if (c->plan->beside_dir)
+                return exchange(c, c->plan->to, reterr);
         return install(c, c->plan->target_path, reterr);
 }
 
@@ -218,5 +301,5 @@ int target_installed(Context *c, Error *reterr) {
 }
 
 int remove_target(Context *c, Error *reterr) {
-        return uninstall(c, reterr);
+        return c->plan->beside_dir ? 0 : uninstall(c, reterr);
 }

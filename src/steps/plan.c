@@ -26,8 +26,10 @@ static const struct {
         TEXT(unit),
         TEXT(enablement),
         TEXT(root_dir),
+        TEXT(beside_dir),
         TEXT(etc_dir),
         TEXT(data_dir),
+        TEXT(data_real),
         TEXT(log_dir),
         TEXT(user),
         TEXT(node_name),
@@ -60,9 +62,12 @@ Plan *plan_free(Plan *p) {
         for (size_t i = 0; i < p->n_trees; i++) {
                 free(p->trees[i].name);
                 free(p->trees[i].path);
+                free(p->trees[i].real);
+                free(p->trees[i].link);
                 free(p->trees[i].why);
         }
         free(p->trees);
+        strv_free(p->kept_aside);
         return mfree(p);
 }
 
@@ -89,7 +94,7 @@ int plan_new(const char *to, Plan **ret) {
         return 0;
 }
 
-int plan_add_tree(Plan *p, const char *name, const char *path, const char *why) {
+int plan_add_tree(Plan *p, const char *name, const char *path, const char *real, const char *link, const char *why) {
         PlanTree *larger, *t;
 
         larger = reallocarray(p->trees, p->n_trees + 1, sizeof(PlanTree));
@@ -98,8 +103,8 @@ int plan_add_tree(Plan *p, const char *name, const char *path, const char *why) 
         p->trees = larger;
 
         t = &p->trees[p->n_trees++];
-        *t = (PlanTree){ strdup(name), strdup(path), strdup(why) };
-        return t->name && t->path && t->why ? 0 : -ENOMEM;
+        *t = (PlanTree){ .name = strdup(name), .path = strdup(path), .real = strdup(real), .why = strdup(why) };
+        return t->name && t->path && t->real && t->why ? free_and_strdup(&t->link, link) : -ENOMEM;
 }
 
 static int trees_to_json(const Plan *p, json_object *o) {
@@ -116,8 +121,28 @@ static int trees_to_json(const Plan *p, json_object *o) {
                 if (r >= 0)
                         r = json_add_text(tree, "path", p->trees[i].path);
                 if (r >= 0)
+                        r = json_add_text(tree, "real", p->trees[i].real);
+                if (r >= 0)
+                        r = json_add_text(tree, "link", p->trees[i].link);
+                if (r >= 0)
+                        r = json_add_number(tree, "bytes", p->trees[i].bytes);
+                if (r >= 0)
                         r = json_add_text(tree, "why", p->trees[i].why);
         }
+        return r;
+}
+
+static int kept_aside_to_json(const Plan *p, json_object *o) {
+        json_object *list;
+        int r;
+
+        if (!p->kept_aside)
+                return 0;
+        list = json_object_new_array();
+        r = json_add(o, "kept_aside", list);
+        STRV_FOREACH (path, p->kept_aside)
+                if (r >= 0)
+                        r = json_append(list, json_object_new_string(*path));
         return r;
 }
 
@@ -130,6 +155,8 @@ int plan_to_json(const Plan *p, json_object **ret) {
                                                          : json_add_text(o, plan_fields[i].key, *text_field(p, i));
         if (r >= 0)
                 r = trees_to_json(p, o);
+        if (r >= 0)
+                r = kept_aside_to_json(p, o);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(o);
@@ -146,15 +173,36 @@ static int trees_from_json(Plan *p, json_object *o) {
         for (size_t i = 0; i < json_object_array_length(list); i++) {
                 json_object *tree = json_object_array_get_idx(list, i);
                 const char *name = json_peek_text(tree, "name"), *path = json_peek_text(tree, "path"),
-                           *why = json_peek_text(tree, "why");
+                           *real = json_peek_text(tree, "real"), *why = json_peek_text(tree, "why");
                 int r;
 
                 /* The name becomes a path below ours. */
-                if (!name || !path || !why || strchr(name, '/') || name[0] == '.' || !name[0] || path[0] != '/')
+                if (!name || !path || !real || !why || strchr(name, '/') || name[0] == '.' || !name[0] ||
+                                path[0] != '/' || real[0] != '/')
                         return -EBADMSG;
-                r = plan_add_tree(p, name, path, why);
+                r = plan_add_tree(p, name, path, real, json_peek_text(tree, "link"), why);
+                if (r >= 0)
+                        r = json_get_number(tree, "bytes", &p->trees[i].bytes);
                 if (r < 0)
                         return r;
+        }
+        return 0;
+}
+
+static int kept_aside_from_json(Plan *p, json_object *o) {
+        json_object *list;
+
+        if (!json_object_object_get_ex(o, "kept_aside", &list))
+                return 0;
+        if (!json_object_is_type(list, json_type_array))
+                return -EBADMSG;
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                json_object *path = json_object_array_get_idx(list, i);
+
+                if (!json_object_is_type(path, json_type_string))
+                        return -EBADMSG;
+                if (strv_extend(&p->kept_aside, json_object_get_string(path)) < 0)
+                        return -ENOMEM;
         }
         return 0;
 }
@@ -180,6 +228,8 @@ int plan_from_json(json_object *o, Plan **ret) {
         }
 
         r = trees_from_json(p, o);
+        if (r >= 0)
+                r = kept_aside_from_json(p, o);
         if (r < 0)
                 return r;
         if (!p->id || strlen(p->id) != PLAN_ID_SIZE - 1 || p->id[strspn(p->id, "0123456789abcdef")] || !p->to)

@@ -7,15 +7,19 @@
  * One table of fields (plan.c) makes JSON of it and reads it back. */
 
 #include "base/json.h"
+#include "base/strv.h"
 #include "base/time.h"
 
 #define PLAN_ID_SIZE 33 /* 32 hex digits */
 
 /* A directory whose content is backed up and restored. */
 typedef struct PlanTree {
-        char *name; /* below backups/<id>/tree/: "etc", "data", "node-data" */
-        char *path;
-        char *why; /* for the operator: "RUNNER_DATA_DIR in emqx_vars" */
+        char *name;     /* below backups/<id>/tree/: "etc", "data", "node-data", "log" */
+        char *path;     /* as the node names it */
+        char *real;     /* the same without symbolic links: where the work is done */
+        char *link;     /* what path points to where it is a symbolic link itself, else NULL */
+        char *why;      /* for the operator: "RUNNER_DATA_DIR in emqx_vars" */
+        uint64_t bytes; /* allocated, when the plan was made */
 } PlanTree;
 
 typedef struct Plan {
@@ -23,7 +27,7 @@ typedef struct Plan {
         char *from; /* "4.3.12"; NULL until inspect has found it */
         char *to;
 
-        char *kind;    /* of package: "deb" */
+        char *kind;    /* of installation: "deb" */
         char *package; /* "emqx" */
         char *arch;
         char *target_path; /* in the packages directory */
@@ -34,10 +38,12 @@ typedef struct Plan {
         char *unit;       /* "emqx.service" */
         char *enablement; /* its word in `systemctl is-enabled` before */
         char *root_dir;   /* the program: /usr/lib/emqx */
+        char *beside_dir; /* the other version's, for a kind that exchanges both; else NULL */
         char *etc_dir;
         char *data_dir;
+        char *data_real; /* data_dir without symbolic links */
         char *log_dir;
-        char *user;
+        char *user; /* that the node runs as */
         char *node_name;
         char *mqtt_host;
         uint64_t mqtt_port; /* 0: no plain TCP listener */
@@ -51,6 +57,8 @@ typedef struct Plan {
 
         PlanTree *trees;
         size_t n_trees;
+
+        char **kept_aside; /* strv: files of the new package that were not taken over, below backups/<id>/defaults/ */
 } Plan;
 
 /* A plan with a new random id. to is a version. */
@@ -58,7 +66,8 @@ int plan_new(const char *to, Plan **ret);
 Plan *plan_free(Plan *p);
 DEFINE_CLEANUP(Plan *, plan_free)
 
-int plan_add_tree(Plan *p, const char *name, const char *path, const char *why);
+/* link may be NULL. */
+int plan_add_tree(Plan *p, const char *name, const char *path, const char *real, const char *link, const char *why);
 
 /* *ret is the caller's to put. */
 int plan_to_json(const Plan *p, json_object **ret);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <fcntl.h>
+#include <fts.h>
 
 #include "steps/backup.h"
 #include "steps/carry.h"
@@ -14,7 +15,7 @@ typedef struct Carrying {
 
 static TreeVerdict carry(const char *path, const ManifestEntry *entry, void *userdata) {
         Carrying *k = userdata;
-        const CarryRule *rule = carry_rule(k->tree->name, path, entry);
+        const CarryRule *rule = carry_rule(k->c->plan, k->tree, path, entry);
 
         if (!rule)
                 return TREE_CARRY;
@@ -29,7 +30,7 @@ static TreeVerdict carry(const char *path, const ManifestEntry *entry, void *use
 /* Only what is to be kept aside, and the directories of the old version on the way to it. */
 static TreeVerdict aside(const char *path, const ManifestEntry *entry, void *userdata) {
         Carrying *k = userdata;
-        const CarryRule *rule = carry_rule(k->tree->name, path, entry);
+        const CarryRule *rule = carry_rule(k->c->plan, k->tree, path, entry);
 
         if (rule)
                 return rule->keep_aside ? TREE_CARRY : TREE_LEAVE;
@@ -100,6 +101,30 @@ int carry_over(Context *c, Error *reterr) {
         return r;
 }
 
+int note_kept_aside(Context *c, Error *reterr) {
+        _cleanup_free_ char *path = backup_path(c->plan, "/defaults");
+        FTSENT *e;
+        FTS *walk;
+        int r = 0;
+
+        if (!path)
+                return -ENOMEM;
+        c->plan->kept_aside = strv_free(c->plan->kept_aside);
+        if (access(path, F_OK) < 0)
+                return 0;
+        walk = fts_open(STRV_MAKE(path), FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+        if (!walk)
+                return error_set(reterr, -errno, NULL, "Cannot look into %s: %m", path);
+        while (r >= 0 && (e = fts_read(walk))) {
+                if (e->fts_info == FTS_ERR || e->fts_info == FTS_DNR || e->fts_info == FTS_NS)
+                        r = error_set(reterr, -e->fts_errno, NULL, "Cannot look into %s: %m", e->fts_path);
+                else if (e->fts_info != FTS_D && e->fts_info != FTS_DP)
+                        r = strv_extend(&c->plan->kept_aside, e->fts_path + strlen(path) + 1);
+        }
+        (void) fts_close(walk);
+        return r;
+}
+
 int carried_over(Context *c, Error *reterr) {
         _cleanup_close_ int backup_fd = -1;
         int r;
@@ -124,7 +149,8 @@ int carried_over(Context *c, Error *reterr) {
 /* --- its undoing --- */
 
 static TreeVerdict all_but_pipes(const char *path, const ManifestEntry *entry, void *userdata) {
-        const CarryRule *rule = carry_rule(((Carrying *) userdata)->tree->name, path, entry);
+        Carrying *k = userdata;
+        const CarryRule *rule = carry_rule(k->c->plan, k->tree, path, entry);
 
         return rule && rule->verdict == TREE_LEAVE ? TREE_LEAVE : TREE_CARRY;
 }

@@ -10,6 +10,7 @@
 #include "bus/transient.h"
 #include "steps/control.h"
 #include "steps/hold.h"
+#include "steps/places.h"
 #include "txn/status.h"
 
 #define LOCK_LOOK_USEC (250 * USEC_PER_MSEC) /* fcntl(2) locks announce nothing */
@@ -72,6 +73,8 @@ static int try_lock(void *userdata) {
         int r;
 
         r = lock_take(package_kind_find(c->plan->kind)->lock_path, &w->e->package_lock_fd, &holder);
+        if (r == -ENOENT && !package_kind_find(c->plan->kind)->lock_kept)
+                return 1; /* its directory is not there, so nobody has it */
         if (r != 0 || holder == 0)
                 return r;
         if (holder != w->said_holder) {
@@ -92,15 +95,20 @@ static int on_lock_time(sd_event_source *s, uint64_t usec, void *userdata) {
         return sd_event_source_set_time_relative(s, LOCK_LOOK_USEC);
 }
 
+static void package_lock_release(Engine *e) {
+        e->package_lock_fd = safe_close(e->package_lock_fd);
+}
+
 /* Ours until package_lock_release(): nobody installs or removes anything between our `remove` and our `install`. */
-static int package_lock_take(Engine *e, Error *reterr) {
+static int package_lock_take(Engine *e, const Step *step, Error *reterr) {
         Context *c = &e->context;
+        const PackageKind *kind = package_kind_find(c->plan->kind);
         LockWait w = { .e = e, .since_usec = now_usec(CLOCK_MONOTONIC) };
         sd_event_source *timer = NULL;
         char name[32], span[TIMESPAN_TEXT_MAX];
         int r;
 
-        if (e->package_lock_fd >= 0)
+        if (e->package_lock_fd >= 0 || !kind->lock_path || (!kind->lock_kept && step->node == NODE_DOWN))
                 return 0;
 
         r = sd_event_add_time_relative(c->event, &timer, CLOCK_MONOTONIC, LOCK_LOOK_USEC, 0, on_lock_time, NULL);
@@ -122,13 +130,11 @@ static int package_lock_take(Engine *e, Error *reterr) {
         if (w.said_holder != 0)
                 journal_event(&c->journal, EVENT_WAIT_OVER,
                                 &(JournalFields){ .step = c->step, .usec = now_usec(CLOCK_MONOTONIC) - w.since_usec },
-                                "The lock of the package manager is ours after %s",
+                                "The lock of the package manager is free after %s",
                                 format_timespan(span, now_usec(CLOCK_MONOTONIC) - w.since_usec));
+        if (!kind->lock_kept)
+                package_lock_release(e);
         return 0;
-}
-
-static void package_lock_release(Engine *e) {
-        e->package_lock_fd = safe_close(e->package_lock_fd);
 }
 
 /* --- steps as units --- */
@@ -137,18 +143,6 @@ static char *step_unit_name(const Step *step, bool undo) {
         char *name;
 
         return asprintf(&name, "emqx-upgrade-step-%s%s.service", undo ? "undo-" : "", step->name) < 0 ? NULL : name;
-}
-
-static int step_write_paths(const Context *c, char ***ret) {
-        _cleanup_strv_ char **paths = NULL;
-
-        if (strv_extend(&paths, STATE_DIR) < 0)
-                return -ENOMEM;
-        for (size_t i = 0; i < c->plan->n_trees; i++)
-                if (strv_extendf(&paths, "-%s", c->plan->trees[i].path) < 0)
-                        return -ENOMEM;
-        *ret = TAKE_PTR(paths);
-        return 0;
 }
 
 static int start_step_unit(Engine *e, const Step *step, bool undo, const char *name, Job **ret, Error *reterr) {
@@ -166,7 +160,7 @@ static int start_step_unit(Engine *e, const Step *step, bool undo, const char *n
         if (asprintf(&description, "EMQX Upgrade to %s: %s", c->plan->to, undo ? step->undo_title : step->title) < 0 ||
                         strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0 ||
                         strv_extendf(&fields, "EMQX_UPGRADE_STEP=%s", step->name) < 0 ||
-                        step_write_paths(c, &paths) < 0)
+                        places_write_paths(c->plan, &paths) < 0 || strv_extend(&paths, STATE_DIR) < 0)
                 return -ENOMEM;
 
         unit.name = name;
@@ -359,7 +353,7 @@ static int walk_forward(Engine *e) {
                 if (r >= 0) {
                         tell_begun(e, step, false);
                         if (step->package_lock)
-                                r = package_lock_take(e, &error); /* waited for while the node still serves */
+                                r = package_lock_take(e, step, &error); /* waited for while the node still serves */
                 }
                 if (r >= 0) {
                         r = txn_mark(t, i, STEP_BEGUN);
@@ -439,7 +433,7 @@ static int walk_back(Engine *e) {
                         tell_begun(e, step, true);
                         clear_step_unit(e, step, false); /* the way forward may have left it running */
                         if (step->place == IN_PACKAGES)
-                                r = package_lock_take(e, &error);
+                                r = package_lock_take(e, step, &error);
                 }
                 if (r >= 0) {
                         r = txn_mark(t, i, STEP_UNDO_BEGUN);

@@ -270,6 +270,52 @@ static void what_is_no_node_is_refused(void **state) {
         assert_refused(NULL, -ENOENT, "No EMQX node is installed in ");
 }
 
+static void a_zip_has_its_directories_in_its_root(void **state) {
+        _cleanup_(node_freep) Node *n = NULL;
+
+        (void) state;
+        write_file("releases/emqx_vars",
+                        "REL_VSN=\"4.3.12\"\nRUNNER_ROOT_DIR=\"$(cd $(dirname $(readlink $0 || echo $0))/..; pwd -P)\"\n"
+                        "RUNNER_LOG_DIR=\"$RUNNER_ROOT_DIR/log\"\nRUNNER_ETC_DIR=\"${RUNNER_ROOT_DIR}/etc\"\n"
+                        "RUNNER_DATA_DIR=\"$RUNNER_ROOT_DIR/data\"\nRUNNER_USER=\"\"\n");
+        write_file("etc/emqx.conf", "node.data_dir = data\n");
+        n = read_node(NULL);
+        assert_path(n->etc_dir, "/etc");
+        assert_path(n->data_dir, "/data");
+        assert_path(n->log_dir, "/log");
+        assert_null(n->extra_data_dir);
+        assert_string_equal(n->user, "");
+
+        write_file("releases/emqx_vars",
+                        "REL_VSN=1\nRUNNER_LOG_DIR=log\nRUNNER_ETC_DIR=\"$HOME/etc\"\nRUNNER_DATA_DIR=d\nRUNNER_USER=\n");
+        assert_refused(NULL, -EBADMSG, "RUNNER_ETC_DIR: \"$HOME/etc\" is more than a path");
+}
+
+static void edited_directories_are_kept(void **state) {
+        _cleanup_free_ char *etc = NULL, *data = NULL, *vars = NULL, *before = NULL, *after = NULL;
+        _cleanup_(node_freep) Node *n = NULL;
+        NodeDirectories d;
+        bool changed;
+
+        (void) state;
+        assert_true(asprintf(&etc, "%s/etc", root) > 0);
+        assert_true(asprintf(&data, "%s/moved", root) > 0);
+        assert_true(asprintf(&vars, "%s/releases/emqx_vars", root) > 0);
+        d = (NodeDirectories){ etc, data, "/var/log/elsewhere" };
+        assert_int_equal(node_keep_directories(root, &d, &changed, NULL), 0);
+        assert_true(changed);
+        n = read_node(NULL);
+        assert_string_equal(n->data_dir, data);
+        assert_string_equal(n->log_dir, "/var/log/elsewhere");
+        assert_string_equal(n->etc_dir, etc);
+
+        assert_int_equal(read_file_at(AT_FDCWD, vars, 4096, &before, NULL), 0);
+        assert_int_equal(node_keep_directories(root, &d, &changed, NULL), 0);
+        assert_false(changed);
+        assert_int_equal(read_file_at(AT_FDCWD, vars, 4096, &after, NULL), 0);
+        assert_string_equal(after, before);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(vars_are_read_as_a_shell_does),
@@ -279,6 +325,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(the_node_has_the_name_it_would_boot_with, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_second_data_directory_is_found, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(listeners_may_be_absent_or_elsewhere, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(a_zip_has_its_directories_in_its_root, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(edited_directories_are_kept, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(what_is_no_node_is_refused, set_up, tear_down),
         };
 

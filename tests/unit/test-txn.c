@@ -29,7 +29,7 @@ static int set_up(void **state) {
         assert_true(f->dir_fd >= 0);
         assert_int_equal(plan_new("4.4.0", &plan), 0);
         assert_int_equal(free_and_strdup(&plan->from, "4.3.12"), 0);
-        assert_int_equal(plan_add_tree(plan, "etc", "/etc/emqx", "because"), 0);
+        assert_int_equal(plan_add_tree(plan, "etc", "/etc/emqx", "/srv/etc", "../srv/etc", "because"), 0);
         assert_int_equal(txn_create(f->dir_fd, plan, "emqx-upgrade@4.4.0.service", names, &f->txn), 0);
         *state = f;
         return 0;

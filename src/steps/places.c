@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "steps/places.h"
+
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "archive/tree.h"
+#include "base/fileio.h"
+
+/* Whether path is dir, or below it. Both are without symbolic links. */
+static bool is_within(const char *path, const char *dir) {
+        const char *rest = startswith(path, streq(dir, "/") ? "" : dir);
+
+        return rest && (*rest == 0 || *rest == '/');
+}
+
+/* What belongs to others: a tree that has one of these in it would take it back to an older state with it. */
+static const char *const foreign[] = { STATE_DIR, RUNTIME_DIR, "/bin", "/boot", "/dev", "/etc/emqx-upgrade",
+        "/etc/systemd", "/lib", "/proc", "/root", "/run/systemd", "/sbin", "/sys", "/usr/bin", "/usr/lib/systemd",
+        "/var/lib/dpkg", "/var/lib/rpm", "/var/lib/systemd", "/var/log/journal" };
+
+static int refuse(const char *path, const char *what, const char *advice, Error *reterr, const char *why) {
+        return error_set(reterr, -EINVAL, advice, "The %s directory %s %s", what, path, why);
+}
+
+/* What becomes of a place that is part of the program when that is removed. */
+static int check_below_program(
+                const Plan *p, const char *path, const char *real, const char *link, const char *what, Error *reterr) {
+        static const char advice[] = "Move it, and say where it is in emqx.conf.";
+        struct stat st, program;
+
+        if (streq(real, p->root_dir))
+                return refuse(path, what, advice, reterr, "is that of the program itself");
+        if (streq(p->kind, "deb")) /* dpkg removes the files of its package, and leaves others' */
+                return 0;
+        if (!link && !is_within(real, p->root_dir))
+                return refuse(path, what, advice, reterr,
+                                "is reached through a symbolic link within the directory of the program");
+        if (!streq(p->kind, "rpm")) /* the directory of the other version has a place for it */
+                return 0;
+        if (link)
+                return refuse(path, what, advice, reterr,
+                                "is a symbolic link in the directory of the program, which the removal deletes");
+        if (stat(real, &st) < 0 || stat(p->root_dir, &program) < 0)
+                return error_set(reterr, -errno, NULL, "The %s directory %s: %m", what, path);
+        if (st.st_dev != program.st_dev)
+                return refuse(path, what, advice, reterr,
+                                "is a mount point in the directory of the program, which the removal empties");
+        return 0;
+}
+
+static int check_place(
+                const Plan *p, const char *path, const char *real, const char *link, const char *what, Error *reterr) {
+        static const char advice[] = "Give the node a directory of its own.";
+        struct stat st;
+
+        if (stat(real, &st) < 0)
+                return error_set(reterr, -errno, NULL, "The %s directory %s: %m", what, path);
+        if (!S_ISDIR(st.st_mode))
+                return error_set(reterr, -ENOTDIR, NULL, "%s is no directory, but should be the %s directory", path,
+                                what);
+        for (size_t i = 0; i < ELEMENTSOF(foreign); i++)
+                if (is_within(foreign[i], real) || is_within(real, foreign[i]))
+                        return error_set(reterr, -EINVAL, advice,
+                                        "The %s directory %s is no place for a node: it would be restored together with %s",
+                                        what, real, foreign[i]);
+        if (is_within(p->root_dir, real) && !streq(p->root_dir, real))
+                return refuse(path, what, advice, reterr, "has the program in it");
+        if (is_within(real, p->root_dir) || is_within(path, p->root_dir))
+                return check_below_program(p, path, real, link, what, reterr);
+        return 0;
+}
+
+static int read_link(const char *path, char **ret) {
+        char target[PATH_MAX];
+        struct stat st;
+        ssize_t n;
+
+        if (lstat(path, &st) < 0)
+                return -errno;
+        if (!S_ISLNK(st.st_mode))
+                return 0;
+        n = readlink(path, target, sizeof(target) - 1);
+        if (n < 0)
+                return -errno;
+        target[n] = 0;
+        *ret = strdup(target);
+        return *ret ? 1 : -ENOMEM;
+}
+
+/* optional: one that is not there holds nothing; the node makes it when it first needs it. */
+static int add_place(Plan *p, const char *name, const char *path, const char *what, const char *why, bool optional,
+                Error *reterr) {
+        _cleanup_free_ char *real = realpath(path, NULL), *link = NULL;
+        int r;
+
+        if (!real && errno == ENOENT && optional)
+                return 0;
+        if (!real)
+                return error_set(reterr, -errno, NULL, "The %s directory %s (%s): %m", what, path, why);
+        r = read_link(path, &link);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "The %s directory %s: %m", what, path);
+        r = check_place(p, path, real, link, what, reterr);
+        if (r < 0)
+                return r;
+        return plan_add_tree(p, name, path, real, link, why);
+}
+
+static void drop_tree(Plan *p, size_t i) {
+        PlanTree *t = &p->trees[i];
+
+        free(t->name);
+        free(t->path);
+        free(t->real);
+        free(t->link);
+        free(t->why);
+        memmove(t, t + 1, (--p->n_trees - i) * sizeof(PlanTree));
+}
+
+/* The inner one of two goes with the outer one, which says so; of two that are one, the first stays. */
+static int drop_inner(Plan *p) {
+        for (size_t i = 0; i < p->n_trees; i++)
+                for (size_t j = 0; j < p->n_trees; j++) {
+                        PlanTree *outer = &p->trees[i], *inner = &p->trees[j];
+                        char *why;
+
+                        if (i == j || !is_within(inner->real, outer->real) ||
+                                        (streq(inner->real, outer->real) && j < i))
+                                continue;
+                        if (inner->link && is_within(inner->path, p->root_dir)) /* the link is to be put back */
+                                continue;
+                        if (!streq(inner->real, outer->real)) {
+                                if (asprintf(&why, "%s; and %s: %s", outer->why, inner->path, inner->why) < 0)
+                                        return -ENOMEM;
+                                free(outer->why);
+                                outer->why = why;
+                        }
+                        drop_tree(p, j);
+                        return drop_inner(p);
+                }
+        return 0;
+}
+
+static int measure(Plan *p, Error *reterr) {
+        for (size_t i = 0; i < p->n_trees; i++) {
+                _cleanup_close_ int fd = open(p->trees[i].real, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                TreeSize size;
+                int r;
+
+                if (fd < 0)
+                        return error_set(reterr, -errno, NULL, "Cannot open %s: %m", p->trees[i].real);
+                r = tree_measure(fd, &size, reterr);
+                if (r < 0)
+                        return r;
+                p->trees[i].bytes = size.allocated_bytes;
+        }
+        return 0;
+}
+
+static char *path_join(const char *dir, const char *name) {
+        char *path;
+
+        return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
+int places_find(Plan *p, const Node *n, Error *reterr) {
+        _cleanup_free_ char *etc = NULL, *data = NULL;
+        int r;
+
+        /* What was moved is still there too: loaded_plugins and others are where emqx.conf says, not emqx_vars. */
+        etc = p->beside_dir ? path_join(p->root_dir, "etc") : strdup("/etc/emqx");
+        data = p->beside_dir ? path_join(p->root_dir, "data") : strdup("/var/lib/emqx");
+        if (!etc || !data)
+                return -ENOMEM;
+
+        r = add_place(p, "etc", n->etc_dir, "configuration", "RUNNER_ETC_DIR in emqx_vars", false, reterr);
+        if (r >= 0)
+                r = add_place(p, "data", n->data_dir, "data", "RUNNER_DATA_DIR in emqx_vars", false, reterr);
+        if (r >= 0)
+                r = free_and_strdup(&p->data_real, p->trees[p->n_trees - 1].real);
+        if (r >= 0 && n->extra_data_dir)
+                r = add_place(p, "node-data", n->extra_data_dir, "data", n->extra_data_dir_source, true, reterr);
+        if (r >= 0)
+                r = add_place(p, "default-etc", etc, "configuration", "where the package has its defaults", true,
+                                reterr);
+        if (r >= 0)
+                r = add_place(p, "default-data", data, "data", "where the package has its defaults", true, reterr);
+        /* Logs are no data, but go with a program that they lie in. */
+        if (r >= 0 && is_within(n->log_dir, p->root_dir))
+                r = add_place(p, "log", n->log_dir, "log", "RUNNER_LOG_DIR in emqx_vars, in the program's directory",
+                                false, reterr);
+        if (r >= 0)
+                r = drop_inner(p);
+        return r < 0 ? r : measure(p, reterr);
+}
+
+int place_restore(const PlanTree *t, Error *reterr) {
+        _cleanup_free_ char *link = NULL, *parent = NULL, *path = NULL;
+        _cleanup_close_ int parent_fd = -1;
+        struct stat st;
+        int r;
+
+        if (stat(t->real, &st) < 0) {
+                r = errno == ENOENT ? mkdir_parents(t->real, 0755) : -errno;
+                if (r < 0)
+                        return error_set(reterr, r, NULL, "Cannot make %s again: %m", t->real);
+        }
+        if (!t->link || (read_link(t->path, &link) > 0 && streq_ptr(link, t->link)))
+                return 0;
+
+        path = strdup(t->path);
+        parent = strdup(t->path);
+        if (!path || !parent)
+                return -ENOMEM;
+        parent_fd = open(dirname(parent), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (parent_fd < 0)
+                return error_set(reterr, -errno, NULL, "Cannot open %s: %m", parent);
+        r = tree_remove(parent_fd, basename(path), reterr);
+        if (r < 0)
+                return r;
+        if (symlinkat(t->link, parent_fd, basename(path)) < 0 || fsync(parent_fd) < 0)
+                return error_set(reterr, -errno, NULL, "Cannot make the link %s to %s again: %m", t->path, t->link);
+        return 0;
+}
+
+int places_write_paths(const Plan *p, char ***ret) {
+        _cleanup_strv_ char **paths = NULL;
+
+        for (size_t i = 0; i < p->n_trees; i++) {
+                const PlanTree *t = &p->trees[i];
+                _cleanup_free_ char *parent = strdup(t->path);
+
+                if (!parent || strv_extendf(&paths, "-%s", t->real) < 0)
+                        return -ENOMEM;
+                if (t->link && strv_extendf(&paths, "-%s", dirname(parent)) < 0)
+                        return -ENOMEM;
+                if (is_within(t->real, p->root_dir) && strv_extendf(&paths, "-%s", p->root_dir) < 0)
+                        return -ENOMEM;
+        }
+        if (p->beside_dir) {
+                _cleanup_free_ char *parent = strdup(p->beside_dir);
+
+                if (!parent || strv_extend(&paths, dirname(parent)) < 0)
+                        return -ENOMEM;
+        }
+        *ret = TAKE_PTR(paths);
+        return 0;
+}
+
+char *place_filesystem(const char *path) {
+        _cleanup_free_ char *table = NULL, *real = realpath(path, NULL), *best = NULL;
+        size_t size, longest = 0;
+        char *rest;
+
+        if (!real || read_file_at(AT_FDCWD, "/proc/self/mountinfo", 16 * 1024 * 1024, &table, &size) < 0)
+                return strdup("?");
+        rest = table;
+        for (char *line; (line = strsep(&rest, "\n"));) {
+                char where[PATH_MAX], type[64];
+                const char *fields = strstr(line, " - ");
+
+                /* proc(5): id parent device root where options … - type source. A later mount hides an earlier one. */
+                if (!fields || sscanf(line, "%*s %*s %*s %*s %4095s", where) != 1 ||
+                                sscanf(fields, " - %63s", type) != 1)
+                        continue;
+                if (!is_within(real, where) || strlen(where) < longest)
+                        continue;
+                longest = strlen(where);
+                if (free_and_strdup(&best, type) < 0)
+                        return NULL;
+        }
+        return best ? TAKE_PTR(best) : strdup("?");
+}
