@@ -43,22 +43,23 @@ def timeline(done):
     print(f"  {'':17}   {'#'}: the node is down, {'='}: it serves")
 
 
-def main():
+def main(kind):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without taking the machine down
     remove_dead_runs()
     say("Building the package of emqx-upgrade, and the packages of a test node (kept in the cache)")
     deb = fixture(conftest.emqx_upgrade_deb)
     packages = fixture(conftest.node_packages)
     root = fixture(conftest.populated_root, deb, packages)
-    print(f"  {deb.name}, {', '.join(f.name for v in ('4.3.12', '4.4.0') for f in (packages / v).glob('*.deb'))}")
+    print(f"  {deb.name}, {', '.join(f.name for v in ('4.3.12', '4.4.0') for f in (packages / v).glob(f'*.{kind}'))}")
 
-    say("Booting a machine with EMQX 4.3.12")
-    m = conftest._boot_node(root, packages)
+    say(f"Booting a machine with EMQX 4.3.12, installed from its {kind}")
+    m = conftest._boot_node(root, packages, kind=kind)
     try:
+        ctl = f"su - emqx -s /bin/sh -c '{m.bin_dir}/emqx_ctl status'"
         messages = upgrade.retained(m, m.n_retained)
         before = upgrade.node_files(m)
-        print(f"  emqx_ctl: {m.run('emqx_ctl status').stdout.strip()}")
-        print(f"  {len(messages)} retained messages, {len(before['etc'])} files in /etc/emqx, {len(before['data'])} in /var/lib/emqx")
+        print(f"  emqx_ctl: {m.run(ctl).stdout.strip()}")
+        print(f"  {len(messages)} retained messages, {len(before['etc'])} files in {m.etc}, {len(before['data'])} in {m.data}")
 
         say("# emqx-upgrade plan 4.4.0")
         print(m.run("emqx-upgrade plan 4.4.0", check=False).stdout)
@@ -87,12 +88,12 @@ def main():
         say("Proof")
         same = upgrade.retained(m, m.n_retained)
         after = upgrade.node_files(m)
-        print(f"  dpkg:      {' '.join(upgrade.package_state(m))}")
-        print(f"  emqx_ctl:  {m.run('emqx_ctl status').stdout.strip()}")
+        print(f"  package:   {kind}, {' '.join(upgrade.package_state(m))}")
+        print(f"  emqx_ctl:  {m.run(ctl).stdout.strip()}")
         print(f"  MQTT:      {sum(same.get(t) == p for t, p in messages.items())} of {len(messages)} retained messages read back")
         kept = {name: entry for name, entry in before["data"].items() if after["data"].get(name) == entry}
-        print(f"  files:     /etc/emqx {'is the same to the byte, mode and time' if after['etc'] == before['etc'] else 'DIFFERS'}; "
-              f"{len(kept)} of {len(before['data'])} in /var/lib/emqx are")
+        print(f"  files:     {m.etc} {'is the same to the byte, mode and time' if after['etc'] == before['etc'] else 'DIFFERS'}; "
+              f"{len(kept)} of {len(before['data'])} in {m.data} are")
         ok = result == 0 and same == messages and after["etc"] == before["etc"] and upgrade.running_version(m) == "4.4.0"
     finally:
         m.stop()
@@ -102,4 +103,6 @@ def main():
     return 0 if ok else 1
 
 
-sys.exit(main())
+if sys.argv[1:] not in ([], *([k] for k in conftest.LAYOUTS)):
+    sys.exit(f"tests/demo [{'|'.join(conftest.LAYOUTS)}]: how the node is installed")
+sys.exit(main(*sys.argv[1:] or ["deb"]))

@@ -31,9 +31,10 @@ def assert_whole(m, messages):
 
 
 # The record is replaced when it is opened (1), when a step is begun (2, 4, …) and when it is done (3, 5, …).
+@pytest.mark.parametrize("kind, step", [("deb", s) for s in STEPS] +
+                         [(k, s) for k in ("rpm", "zip") for s in ("stage", "backup", "remove", "install", "restore", "start")])
 @pytest.mark.parametrize("at", ["begun", "done"])
-@pytest.mark.parametrize("step", STEPS)
-def test_conductor_is_killed(node, step, at):
+def test_conductor_is_killed(kind, node, step, at):
     save = 2 + 2 * STEPS.index(step) + (at == "done")
     messages = retained(node, node.n_retained)
     node.write("/usr/local/bin/killer", KILLER % save, mode=0o755)
@@ -46,8 +47,9 @@ def test_conductor_is_killed(node, step, at):
     assert running_version(node) == "4.4.0"
 
 
-@pytest.mark.parametrize("step", ["stage", "backup", "install", "start"])
-def test_machine_is_rebooted(node, step):
+@pytest.mark.parametrize("kind, step", [("deb", "stage"), ("deb", "backup"), ("deb", "install"), ("deb", "start"),
+                                        ("rpm", "remove"), ("rpm", "install"), ("zip", "stage"), ("zip", "install")])
+def test_machine_is_rebooted(kind, node, step):
     messages = retained(node, node.n_retained)
     start(node, block=False)
     node.wait_until(lambda: any(e["EMQX_UPGRADE_STEP"] == step for e in events(node, "step-begun")), timeout=60, every=0.02)
@@ -55,7 +57,7 @@ def test_machine_is_rebooted(node, step):
     assert_whole(node, messages)
 
 
-def test_machine_is_powered_off_hard(node):
+def test_machine_is_powered_off_hard(kind, node):
     """Not a power cut with its loss of unsynced data, but everything ends at once."""
     messages = retained(node, node.n_retained)
     start(node, block=False)

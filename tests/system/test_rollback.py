@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whatever goes wrong with the new version, the old one is back, with its configuration and data."""
 
+import re
+
 import pytest
 
 from upgrade import (DONE, ROLLED_BACK, STATE, assert_node_is, event_names, events, exit_status, node_files, retained,
@@ -18,10 +20,8 @@ def assert_back(m, before, messages):
     ("4.4.0-no-start", "4.4.0 cannot start|processes ended while"),
     ("4.4.0-rejects-conf", "You've tried to set"),
     ("4.4.0-mute", "is not well"),
-    ("4.4.0-bad-postinst", "post-installation script|error exit status"),
 ])
-def test_bad_new_version_leads_back(node_factory, variant, cause):
-    import re
+def test_bad_new_version_leads_back(kind, node_factory, variant, cause):
     m = node_factory(target=variant)
     m.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf",
             "[Upgrade]\nStartTimeoutSec=10s\nVerifyTimeoutSec=8s\n", mode=0o644)
@@ -41,6 +41,17 @@ def test_bad_new_version_leads_back(node_factory, variant, cause):
     assert m.exists(f"{STATE}/backups/{told['plan']['id']}/etc.manifest")
 
 
+@pytest.mark.parametrize("kind, cause", [("deb", "post-installation script|error exit status"), ("rpm", "scriptlet failed|%pre")])
+def test_bad_package_leads_back(kind, node_factory, cause):
+    m = node_factory(target="4.4.0-bad-postinst")
+    before, messages = node_files(m), retained(m, m.n_retained)
+
+    assert start(m).returncode != 0
+    assert exit_status(m) == ROLLED_BACK
+    assert_back(m, before, messages)
+    assert re.search(cause, events(m, "upgrade-failed")[0]["EMQX_UPGRADE_ERROR"])
+
+
 def test_failed_start_is_noticed_long_before_the_time_out(node_factory):
     m = node_factory(target="4.4.0-rejects-conf")
 
@@ -50,8 +61,8 @@ def test_failed_start_is_noticed_long_before_the_time_out(node_factory):
     assert (int(failed["__REALTIME_TIMESTAMP"]) - int(begun["__REALTIME_TIMESTAMP"])) < 10_000_000
 
 
-def test_next_attempt_after_a_failure_works(node_factory):
-    m = node_factory(target="4.4.0-bad-postinst")
+def test_next_attempt_after_a_failure_works(kind, node_factory):
+    m = node_factory(target="4.4.0-no-start")
     assert start(m).returncode != 0
     assert_node_is(m, "4.3.12")
 
@@ -61,11 +72,11 @@ def test_next_attempt_after_a_failure_works(node_factory):
     assert_node_is(m, "4.4.0")
 
 
-def test_rollback_by_hand(node):
+def test_rollback_by_hand(kind, node):
     before, messages = node_files(node), retained(node, node.n_retained)
     assert start(node).returncode == 0
     node.run("mosquitto_pub -q 1 -r -t written/by/44 -m new")
-    node.run("echo '# by the operator, on 4.4' >> /etc/emqx/acl.conf")
+    node.run(f"echo '# by the operator, on 4.4' >> {node.etc}/acl.conf")
 
     assert node.run("emqx-upgrade rollback", check=False, timeout=120).returncode == 0
     assert_back(node, before, messages)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main job: a 4.3 node that was installed from a .deb becomes a verified 4.4 node."""
+"""The main job: a 4.3 node of any kind becomes a verified 4.4 node."""
 
 import re
 
-from upgrade import (DONE, assert_node_is, event_names, events, exit_status, node_files, retained, start, status, tree)
+from upgrade import (DONE, STATE, assert_node_is, event_names, events, exit_status, node_files, retained, start, status, tree)
 
 
-def test_node_with_data_is_upgraded(node):
+def test_node_with_data_is_upgraded(kind, node):
     before = node_files(node)
     messages = retained(node, node.n_retained)
 
@@ -22,7 +22,7 @@ def test_node_with_data_is_upgraded(node):
     assert {**messages, **retained(node, node.n_retained)} == messages
 
 
-def test_journal_tells_every_step_in_order(node):
+def test_journal_tells_every_step_in_order(kind, node):
     assert start(node).returncode == 0
 
     done = events(node, "step-done")
@@ -37,17 +37,16 @@ def test_journal_tells_every_step_in_order(node):
     ready = events(node, "node-ready")[0]
     assert 0 < int(ready["EMQX_UPGRADE_DOWNTIME_USEC"]) < 60_000_000
 
-    # Everything, dpkg's own lines too, stands under the main unit; all of it has the upgrade's id.
-    shown = node.run("journalctl -u emqx-upgrade@4.4.0 -o cat --no-pager").stdout
-    assert re.search(r"Setting up emqx \(4\.4\.0\)", shown)
-    by_id = node.run(f"journalctl EMQX_UPGRADE_ID={ready['EMQX_UPGRADE_ID']} -o cat --no-pager").stdout
-    assert "Setting up emqx" in by_id
+    # Everything, the package manager's own lines too, stands under the main unit; all of it has the upgrade's id.
+    said = {"deb": "Setting up emqx (4.4.0)", "rpm": "install: done", "zip": "install: done"}[kind]
+    assert said in node.run("journalctl -u emqx-upgrade@4.4.0 -o cat --no-pager").stdout
+    assert said in node.run(f"journalctl EMQX_UPGRADE_ID={ready['EMQX_UPGRADE_ID']} -o cat --no-pager").stdout
     explained = node.run("journalctl -x -u emqx-upgrade@4.4.0 --no-pager").stdout
     assert "man:emqx-upgrade" in explained
 
 
-def test_backup_is_what_the_node_had(node):
-    etc = tree(node, "/etc/emqx", without=())
+def test_backup_is_what_the_node_had(kind, node):
+    etc = tree(node, node.etc, without=())
     assert start(node).returncode == 0
 
     (backup,) = node.run("ls /var/lib/emqx-upgrade/backups").stdout.split()
@@ -56,7 +55,7 @@ def test_backup_is_what_the_node_had(node):
     assert node.run(f"stat -c %a /var/lib/emqx-upgrade /var/lib/emqx-upgrade/backups/{backup}").stdout.split() == ["700", "700"]
 
 
-def test_second_start_finds_nothing_to_do(node):
+def test_second_start_finds_nothing_to_do(kind, node):
     assert start(node).returncode == 0
     pid = node.unit("emqx.service")["MainPID"]
 
@@ -78,7 +77,7 @@ def test_status_tells_what_was_done(node):
     assert told["plan"]["id"] in node.run("emqx-upgrade history").stdout
 
 
-def test_plan_makes_every_check_and_changes_nothing(node):
+def test_plan_makes_every_check_and_changes_nothing(kind, node):
     before = node_files(node)
     pid = node.unit("emqx.service")["MainPID"]
 
@@ -102,29 +101,60 @@ def test_systemctl_status_shows_step_and_percentage(node):
     assert any(re.match(r"^(start|install|verify|backup|stop).*\(\d+ %\)$", text) for text in texts), texts
 
 
-def test_hot_patches_are_not_carried_but_kept(node):
-    node.run("install -o emqx -g emqx -m 644 /dev/null /var/lib/emqx/patches/emqx_broker.beam")
+def test_hot_patches_are_not_carried_but_kept(kind, node):
+    node.run(f"install -o emqx -g emqx -m 644 /dev/null {node.data}/patches/emqx_broker.beam")
     assert start(node).returncode == 0
 
-    assert not node.exists("/var/lib/emqx/patches/emqx_broker.beam")
-    assert node.exists("/var/lib/emqx/patches")
+    assert not node.exists(f"{node.data}/patches/emqx_broker.beam")
+    assert node.exists(f"{node.data}/patches")
     assert any("emqx_broker.beam" in e["MESSAGE"] for e in events(node, "not-carried"))
     assert node.run("ls /var/lib/emqx-upgrade/backups/*/tree/data/patches/emqx_broker.beam").returncode == 0
 
 
-def test_modes_that_the_postinst_widens_are_put_back(node):
-    node.run("chmod 0600 /etc/emqx/emqx.conf && chmod 0640 /etc/emqx/acl.conf")
+def test_modes_that_the_package_widens_are_put_back(kind, node):
+    files = f"{node.etc}/emqx.conf {node.etc}/acl.conf"
+    node.run(f"chmod 0600 {files}")
     assert start(node).returncode == 0
-    assert node.run("stat -c %a /etc/emqx/emqx.conf /etc/emqx/acl.conf").stdout.split() == ["600", "640"]
+    assert node.run(f"stat -c %a {files}").stdout.split() == ["600", "600"]
 
 
-def test_disabled_unit_stays_disabled(node):
+def test_disabled_unit_stays_disabled(kind, node):
     node.run("systemctl disable emqx")
     assert start(node).returncode == 0
     assert node.run("systemctl is-enabled emqx", check=False).stdout.strip() == "disabled"
 
 
-def test_new_defaults_are_kept_aside(node):
-    """A conffile that the operator edited and the new package changed leaves a .dpkg-dist."""
+LEFT = "-name '*.dpkg-*' -o -name '*.rpmsave' -o -name '*.rpmnew' -o -name '*.rpmorig'"
+
+
+def test_what_the_package_manager_leaves_beside_is_kept_and_named(kind, node):
+    """Of files that the operator edited and the new package changed, dpkg leaves a .dpkg-dist, rpm an .rpmsave."""
     assert start(node).returncode == 0
-    assert node.run("find /etc/emqx -name '*.dpkg-*'").stdout == ""
+    assert node.run(f"find {node.etc} {node.data} {LEFT}").stdout == ""
+
+    told = status(node)["plan"]
+    aside = told.get("kept_aside", [])
+    on_disk = node.run(f"cd {STATE}/backups/{told['id']} && find defaults -type f -printf '%P\\n'", check=False).stdout.split()
+    assert sorted(aside) == sorted(on_disk)
+    assert (kind == "zip") == (aside == [])
+    for path in aside:
+        assert path in node.run("emqx-upgrade status").stdout
+        name = path.split("/", 1)[1]
+        assert any(name in e["MESSAGE"] for e in events(node, "new-default-kept-aside"))
+
+
+def test_old_release_of_a_zip_stays_beside(node_factory):
+    node = node_factory(kind="zip")
+    node.run("echo mine >/opt/emqx/own-file")
+    inode = node.run("stat -c %i /opt/emqx").stdout
+    assert start(node).returncode == 0
+
+    (beside,) = node.run("ls -d /opt/emqx.emqx-upgrade-*").stdout.split()
+    assert node.run(f"stat -c %i {beside}").stdout == inode
+    assert node.run(f"cat {beside}/own-file").stdout == "mine\n"
+    assert node.run("stat -c '%U %G' /opt/emqx /opt/emqx/bin/emqx").stdout == "emqx emqx\n" * 2
+
+    assert node.run("emqx-upgrade rollback", check=False, timeout=120).returncode == 0
+    assert_node_is(node, "4.3.12")
+    assert node.run("stat -c %i /opt/emqx").stdout == inode
+    assert node.run("ls -d /opt/emqx*").stdout == "/opt/emqx\n"
