@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The points: every call of a clean upgrade that makes something durable, or changes what is.
+
+Recorded, not listed: new code is covered without anyone remembering. A point is the n-th call of its name in the process that
+runs KEY (see rig.py); n counts all calls of that name, as strace's when= does."""
+
+import collections
+import pathlib
+import re
+
+import judge
+import upgrade
+
+Point = collections.namedtuple("Point", "key call n line")
+
+#: What creates, writes, syncs, renames, links, unlinks, or changes mode, owner, size, times or attributes.
+CALLS = ("openat open creat write pwrite64 writev pwritev copy_file_range sendfile fsync fdatasync syncfs sync sync_file_range msync "
+         "rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mkdir mkdirat rmdir mknod mknodat chmod "
+         "fchmod fchmodat chown lchown fchown fchownat truncate ftruncate fallocate utimensat setxattr lsetxattr fsetxattr "
+         "removexattr lremovexattr fremovexattr ioctl").split()
+
+LINE_RE = re.compile(r"^(\w+)\((.*)\)\s+= (-?\w+)")
+PATH_RE = re.compile(r'<(/[^>]*)>|"((?:[^"\\]|\\.)*)"')
+FOREIGN = ("/proc", "/sys", "/dev")
+WRITES = ("write", "pwrite64", "writev", "pwritev", "copy_file_range", "sendfile")
+
+
+def is_durable(call, arguments, result):
+    if result.startswith("-"):
+        return False
+    if call in ("openat", "open") and not re.search(r"O_(CREAT|TRUNC|TMPFILE)\b", arguments):
+        return False
+    if call == "ioctl" and "FICLONE" not in arguments:
+        return False
+    if call in WRITES:
+        fd = re.match(r"\d+<([^>]*)>", arguments)
+        return bool(fd) and fd[1].startswith("/") and not fd[1].startswith(FOREIGN)
+    paths = [a or b for a, b in PATH_RE.findall(arguments)]
+    return not (paths and all(path.startswith(FOREIGN) for path in paths))
+
+
+def parse(key, trace):
+    counts = collections.Counter()
+    for line in trace.splitlines():
+        match = LINE_RE.match(line)
+        if not match:
+            continue
+        counts[match[1]] += 1
+        if is_durable(*match.groups()):
+            yield Point(key, match[1], counts[match[1]], line[:200])
+
+
+def record(rig):
+    """(points, the snapshot of a machine with a clean upgrade): one upgrade, with every program of it under strace."""
+    m = rig.machine()
+    try:
+        m.write("/faults/record", ",".join(f"?{call}" for call in CALLS))
+        messages = upgrade.retained(m, m.n_retained)
+        before = judge.snapshot(m)
+        started = upgrade.start(m)
+        assert started.returncode == 0, started.stderr + m.run("journalctl -u emqx-upgrade@4.4.0 --no-pager").stdout
+        m.path("/faults/record").unlink()
+        done = judge.snapshot(m)
+        outcome, losses = judge.judge(m, before, done, messages)
+        assert (outcome, losses) == (judge.NEW, []), losses
+        points = []
+        for directory in sorted(pathlib.Path(m.path("/faults/log")).iterdir()):
+            key, _, run = directory.name.rpartition(".")
+            if run == "0":  # where a program runs again with the same key, the first run stands for all
+                points += parse(key, (directory / "trace").read_text(errors="replace"))
+        return points, done, judge.differences(before, done)
+    finally:
+        m.stop()

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rig: a node whose helper and package manager run under strace, which records what they do, or breaks one call.
+
+In the machine, /faults/plan says "KEY EXPRESSION…": the options for strace of the run with that key, once. KEY is what runs,
+as `key` of the shim makes it: conduct, rollback, resume, step-NAME, step-NAME--undo, and dpkg or rpm with what they do."""
+
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import conftest  # noqa: E402
+from judge import HELPER  # noqa: E402
+
+MANAGERS = {"deb": "/usr/bin/dpkg", "rpm": "/usr/bin/rpm", "zip": None}
+
+#: strace -D: the program keeps its process id, as NotifyAccess=main wants it.
+SHIM = r"""#!/bin/sh
+real=%(real)s
+plan=/faults/plan
+case "$real" in
+*dpkg.real | *rpm.real)
+        key=${real##*/}
+        key=${key%%%%.real}
+        for arg; do
+                case "$arg" in
+                --simulate | --dry-run | --no-act | --test) key="try-$key" ;;
+                -[iUevrP] | --install | --remove | --purge | --unpack | --configure | --erase | -iv* | -U*) key="$key$arg"; break ;;
+                esac
+        done
+        ;;
+*)
+        key=$1
+        [ "$1" = step ] && key="step-$2$3"
+        ;;
+esac
+if [ -e /faults/record ]; then
+        n=0
+        while ! mkdir "/faults/log/$key.$n" 2>/dev/null; do n=$((n + 1)); done
+        exec strace -D -qq -y -o "/faults/log/$key.$n/trace" -e "trace=$(cat /faults/record)" "$real" "$@"
+fi
+if [ -e $plan ] && read -r wanted call action <$plan && [ "$wanted" = "$key" ] && mkdir /faults/hit 2>/dev/null; then
+        exec strace -D -qq -y -o /faults/hit/trace -e "trace=$call" -e "inject=$call:$action" "$real" "$@"
+fi
+exec "$real" "$@"
+"""
+
+DROP_IN = """[Service]
+SystemCallFilter=
+NoNewPrivileges=no
+ReadWritePaths=/faults
+"""
+
+
+def unwrapped(fixture):
+    """The function beneath a fixture, for those who are no test."""
+    return fixture.__pytest_wrapped__.obj
+
+
+class Rig:
+    """What machines of a campaign are made of; package is a build of ours other than that of the tree."""
+
+    def __init__(self, kind="deb", package=None):
+        self.kind = kind
+        self.package = pathlib.Path(package).resolve() if package else unwrapped(conftest.emqx_upgrade_deb)()
+        self.node_packages = unwrapped(conftest.node_packages)()
+        self.root = unwrapped(conftest.populated_root)(self.package, self.node_packages)
+
+    def machine(self, disk="overlay"):
+        m = conftest._boot_node(self.root, self.node_packages, kind=self.kind, disk=disk)
+        try:
+            self._install(m)
+        except BaseException:
+            m.stop()
+            raise
+        return m
+
+    def _install(self, m):
+        m.path("/faults/log").mkdir(parents=True)
+        m.path("/faults").chmod(0o777)
+        for program in filter(None, (HELPER, MANAGERS[self.kind])):
+            m.path(program).rename(m.path(f"{program}.real"))
+            m.write(program, SHIM % {"real": f"{program}.real"}, mode=0o755)
+        for unit in ("emqx-upgrade@", "emqx-upgrade-rollback@", "emqx-upgrade-resume", "emqx-upgrade-step-"):
+            m.write(f"/etc/systemd/system/{unit}.service.d/faults.conf", DROP_IN)
+        # One date for what the rig itself has put there: the judge compares machines.
+        m.run(f"touch -d @0 /etc/systemd/system/emqx-upgrade*.d/faults.conf {MANAGERS[self.kind] or ''} && systemctl daemon-reload")
