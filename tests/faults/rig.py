@@ -11,6 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import conftest  # noqa: E402
 from judge import HELPER  # noqa: E402
+from machine.machine import remove_dead_runs  # noqa: E402, F401
 
 MANAGERS = {"deb": "/usr/bin/dpkg", "rpm": "/usr/bin/rpm", "zip": None}
 
@@ -64,10 +65,10 @@ class Rig:
         self.kind = kind
         self.package = pathlib.Path(package).resolve() if package else unwrapped(conftest.emqx_upgrade_deb)()
         self.node_packages = unwrapped(conftest.node_packages)()
-        self.root = unwrapped(conftest.populated_root)(self.package, self.node_packages)
+        self.root = unwrapped(conftest.populated_root)(self.package, self.node_packages)("4.3.12", kind)  # before threads begin
 
     def machine(self, disk="overlay"):
-        m = conftest._boot_node(self.root, self.node_packages, kind=self.kind, disk=disk)
+        m = conftest._boot_node(lambda *_: self.root, self.node_packages, kind=self.kind, disk=disk)
         try:
             self._install(m)
         except BaseException:
