@@ -131,7 +131,8 @@ static int drop_inner(Plan *p) {
                         if (i == j || !is_within(inner->real, outer->real) ||
                                         (streq(inner->real, outer->real) && j < i))
                                 continue;
-                        if (inner->link && is_within(inner->path, p->root_dir)) /* the link is to be put back */
+                        /* a link within the program's directory is to be put back */
+                        if (inner->link && is_within(inner->path, p->root_dir) && !streq(inner->path, outer->path))
                                 continue;
                         if (!streq(inner->real, outer->real)) {
                                 if (asprintf(&why, "%s; and %s: %s", outer->why, inner->path, inner->why) < 0)
