@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import conftest  # noqa: E402
 from machine.cache import CACHE  # noqa: E402
 from machine.machine import WORK, remove_dead_runs  # noqa: E402
+from node.kinds import LAYOUTS  # noqa: E402
 from system import upgrade  # noqa: E402
 
 WIDTH = 48
@@ -103,6 +104,6 @@ def main(kind):
     return 0 if ok else 1
 
 
-if sys.argv[1:] not in ([], *([k] for k in conftest.LAYOUTS)):
-    sys.exit(f"tests/demo [{'|'.join(conftest.LAYOUTS)}]: how the node is installed")
+if sys.argv[1:] not in ([], *([k] for k in LAYOUTS)):
+    sys.exit(f"tests/demo [{'|'.join(LAYOUTS)}]: how the node is installed")
 sys.exit(main(*sys.argv[1:] or ["deb"]))
