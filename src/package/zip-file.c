@@ -382,6 +382,7 @@ int zip_file_read(const char *path, Package **ret, Error *reterr) {
                         return r;
                 if (r == 0)
                         break;
+                assert(name);
                 if (S_ISREG(z.mode))
                         p->installed_bytes += (uint64_t) MAX(archive_entry_size(z.entry), 0);
                 r = take_metadata(&z, name, p, reterr);
@@ -410,6 +411,7 @@ int zip_file_verify(const char *path, Error *reterr) {
                 r = next_entry(&z, &name, reterr);
                 if (r <= 0)
                         break;
+                assert(name);
                 if (S_ISREG(z.mode))
                         r = read_content(&z, name, NULL, NULL, reterr);
         }
@@ -505,6 +507,7 @@ int zip_file_extract(const char *path, int dir_fd, uid_t uid, gid_t gid, Error *
                 r = next_entry(&z, &name, reterr);
                 if (r <= 0)
                         break;
+                assert(name);
                 if (!*name)
                         continue;
                 r = extract_entry(&z, dir_fd, name, uid, gid, reterr);
