@@ -487,6 +487,7 @@ static int extract_entry(Zip *z, int dir_fd, const char *name, uid_t uid, gid_t 
         parent_fd = open_parent(dir_fd, name, uid, gid, &last);
         if (parent_fd < 0)
                 return parent_fd;
+        assert(last);
         if (S_ISREG(z->mode))
                 return extract_file(z, parent_fd, last, name, uid, gid, reterr);
         r = S_ISLNK(z->mode) ? symlinkat(archive_entry_symlink(z->entry), parent_fd, last)
