@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rig: a node whose helper and package manager run under strace, which records what they do, or breaks one call.
 
-In the machine, /faults/plan says "KEY EXPRESSION…": the options for strace of the run with that key, once. KEY is what runs,
-as `key` of the shim makes it: conduct, rollback, resume, step-NAME, step-NAME--undo, and dpkg or rpm with what they do."""
+In the machine, /faults/plan says "KEY CALL ACTION": what strace does to a call of the run with that key. KEY is what runs, and
+its how-manieth run that is: conduct.0, resume.0, step-NAME.0, step-NAME--undo.0, dpkg--install.0, try-dpkg--install.0."""
 
 import pathlib
 import sys
@@ -35,12 +35,12 @@ case "$real" in
         [ "$1" = step ] && key="step-$2$3"
         ;;
 esac
+n=0
+while ! mkdir "/faults/log/$key.$n" 2>/dev/null && [ $n -lt 1000 ]; do n=$((n + 1)); done
 if [ -e /faults/record ]; then
-        n=0
-        while ! mkdir "/faults/log/$key.$n" 2>/dev/null; do n=$((n + 1)); done
         exec strace -D -qq -y -o "/faults/log/$key.$n/trace" -e "trace=$(cat /faults/record)" "$real" "$@"
 fi
-if [ -e $plan ] && read -r wanted call action <$plan && [ "$wanted" = "$key" ] && mkdir /faults/hit 2>/dev/null; then
+if [ -e $plan ] && read -r wanted call action <$plan && [ "$wanted" = "$key.$n" ] && mkdir /faults/hit 2>/dev/null; then
         exec strace -D -qq -y -o /faults/hit/trace -e "trace=$call" -e "inject=$call:$action" "$real" "$@"
 fi
 exec "$real" "$@"
@@ -59,16 +59,20 @@ def unwrapped(fixture):
 
 
 class Rig:
-    """What machines of a campaign are made of; package is a build of ours other than that of the tree."""
+    """What machines of a campaign are made of; package is a build of ours other than that of the tree.
 
-    def __init__(self, kind="deb", package=None):
-        self.kind = kind
+    way "there": the upgrade ends well; "back": the new version does not start, so that all of it is undone."""
+
+    TARGETS = {"there": "4.4.0", "back": "4.4.0-no-start"}
+
+    def __init__(self, kind="deb", way="there", package=None):
+        self.kind, self.way = kind, way
         self.package = pathlib.Path(package).resolve() if package else unwrapped(conftest.emqx_upgrade_deb)()
         self.node_packages = unwrapped(conftest.node_packages)()
         self.root = unwrapped(conftest.populated_root)(self.package, self.node_packages)("4.3.12", kind)  # before threads begin
 
     def machine(self, disk="overlay"):
-        m = conftest._boot_node(lambda *_: self.root, self.node_packages, kind=self.kind, disk=disk)
+        m = conftest._boot_node(lambda *_: self.root, self.node_packages, target=self.TARGETS[self.way], kind=self.kind, disk=disk)
         try:
             self._install(m)
         except BaseException:
@@ -78,7 +82,8 @@ class Rig:
 
     def _install(self, m):
         m.path("/faults/log").mkdir(parents=True)
-        m.path("/faults").chmod(0o777)
+        for path in ("/faults", "/faults/log"):
+            m.path(path).chmod(0o777)
         for program in filter(None, (HELPER, MANAGERS[self.kind])):
             m.path(program).rename(m.path(f"{program}.real"))
             m.write(program, SHIM % {"real": f"{program}.real"}, mode=0o755)

@@ -33,7 +33,7 @@ def _trace(m):
 def _stands_still(m, n):
     """strace prints a call when it begins: the last line without an end is the one that waits."""
     trace = _trace(m)
-    return not trace.endswith("\n") and trace.count("\n") - trace.count("\n---") >= n - 1
+    return trace and not trace.endswith("\n") and trace.count("\n") - trace.count("\n---") >= n - 1
 
 
 def _hit(m, fault):
@@ -63,7 +63,7 @@ def _upgrade_with_power_cut(m, point):
 def run_point(rig, fault, point, done):
     """A dict for the result file; `losses` is empty where nothing was lost. done: snapshot of a clean upgrade on such a disk."""
     begin = time.monotonic()
-    result = {"kind": rig.kind, "fault": fault, **point._asdict(), "hit": "", "outcome": None, "losses": [], "journal": ""}
+    result = {"kind": rig.kind, "way": rig.way, "fault": fault, **point._asdict(), "hit": "", "outcome": None, "losses": [], "journal": ""}
     m = None
     try:
         m = rig.machine(disk=disk_of(fault))

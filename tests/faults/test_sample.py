@@ -21,23 +21,24 @@ SEED = os.environ.get("EMQX_UPGRADE_TEST_SEED", "1")
 
 @pytest.fixture(scope="module")
 def work():
-    return rig.Rig("deb")
+    return {way: rig.Rig("deb", way) for way in rig.Rig.TARGETS}
 
 
-@pytest.mark.parametrize("fault, key", [
-    ("kill", "conduct"), ("kill", "step-stage"), ("kill", "step-backup"), ("kill", "dpkg--remove"), ("kill", "dpkg--install"),
-    ("kill", "step-restore"), ("ENOSPC", "step-backup"), ("EIO", "step-restore"), ("EROFS", "dpkg--install"),
-    ("EDQUOT", "conduct"), ("power", "dpkg--install"), ("power", "conduct"),
+@pytest.mark.parametrize("way, fault, key", [
+    ("there", "kill", "conduct.0"), ("there", "kill", "step-backup.0"), ("there", "kill", "dpkg--remove.0"),
+    ("there", "kill", "dpkg--install.0"), ("there", "ENOSPC", "step-backup.0"), ("there", "EIO", "step-restore.0"),
+    ("there", "EROFS", "dpkg--install.0"), ("there", "EDQUOT", "conduct.0"), ("there", "power", "dpkg--install.0"),
+    ("there", "power", "conduct.0"), ("back", "kill", "conduct.0"), ("back", "kill", "step-backup--undo.0"),
 ])
-def test_one_fault(work, fault, key):
-    found, _ = points.recorded(work)
+def test_one_fault(work, way, fault, key):
+    found, _ = points.recorded(work[way])
     mine = [p for p in found if p.key == key]
-    assert mine, f"a clean upgrade does nothing in {key}"
+    assert mine, f"an upgrade that nobody disturbs does nothing in {key}"
     point = random.Random(f"{SEED} {fault} {key}").choice(mine)
-    _, done = points.recorded(work, run.disk_of(fault))
+    _, done = points.recorded(work[way], run.disk_of(fault))
 
-    print(f"seed {SEED}; again: tests/faults/campaign --fault {fault} --point {point.key}:{point.call}:{point.n}")
+    print(f"seed {SEED}; again: tests/faults/campaign --way {way} --fault {fault} --point {point.key}:{point.call}:{point.n}")
     print(point.line)
-    result = run.run_point(work, fault, point, done)
+    result = run.run_point(work[way], fault, point, done)
     assert not result["losses"], "\n".join(result["losses"]) + f"\n{result['journal']}"
     assert result["hit"], "the fault did not come about"
