@@ -243,6 +243,18 @@ static int resolve_node_name(Node *n, const char *conf_path, char **environment,
         return r != 0 ? r : free_and_strdup(&n->node_name, DEFAULT_NODE_NAME);
 }
 
+static int resolve_cookie(Node *n, const Conf *conf, char **environment, Error *reterr) {
+        _cleanup_free_ char *value = NULL;
+        const char *variable = strv_env_get(environment, "EMQX_NODE_COOKIE");
+        int r;
+
+        r = conf_value(conf, "node.cookie", environment, &value, reterr);
+        n->has_cookie = r > 0 || (variable && *variable);
+        if (value)
+                explicit_bzero(value, strlen(value));
+        return r;
+}
+
 static int resolve_extra_data_dir(
                 Node *n, const Conf *conf, const char *conf_path, char **environment, Error *reterr) {
         _cleanup_free_ char *value = NULL, *path = NULL;
@@ -305,6 +317,9 @@ int node_read(const char *root_dir, char **environment, Node **ret, Error *reter
         if (r < 0)
                 return r;
         r = resolve_node_name(n, conf_path, environment, reterr);
+        if (r < 0)
+                return r;
+        r = resolve_cookie(n, conf, environment, reterr);
         if (r < 0)
                 return r;
         r = resolve_extra_data_dir(n, conf, conf_path, environment, reterr);

@@ -15,6 +15,7 @@ typedef struct Node {
         char *extra_data_dir_source; /* who says so: "EMQX_NODE__DATA_DIR" or "node.data_dir in /etc/emqx/emqx.conf" */
         char *rel_version;           /* REL_VSN: what is on disk, which may not be what runs */
         char *node_name;             /* as the node would boot with: "emqx@127.0.0.1" */
+        bool has_cookie;             /* one is set; which is nobody's business */
         char *mqtt_host;             /* where to reach listener.tcp.external: "127.0.0.1", "::1" for a wildcard */
         unsigned mqtt_port;          /* 0: no such listener, mqtt_host is NULL then */
         char *management_host;       /* the same for management.listener.http in plugins/emqx_management.conf */

@@ -214,11 +214,14 @@ static int deb_install(const Package *p, const PackageRun *run, Error *reterr) {
                         run, "dpkg --install", reterr);
 }
 
+static const char *const cache_dirs[] = { "/var/cache/apt/archives", NULL };
+
 const PackageKind package_kind_deb = {
         .name = "deb",
         .default_root_dir = "/usr/lib/emqx",
         .lock_path = "/var/lib/dpkg/lock-frontend",
         .lock_kept = true,
+        .cache_dirs = cache_dirs,
         .present = deb_present,
         .read = deb_file_read,
         .verify = deb_file_verify,

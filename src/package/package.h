@@ -56,6 +56,9 @@ typedef struct PackageKind {
         const char *lock_path;
         bool lock_kept;
 
+        /* Where it keeps what it has downloaded: directories as glob(7) patterns, NULL-terminated; NULL: nowhere. */
+        const char *const *cache_dirs;
+
         /* Whether this package manager looks after this host. */
         bool (*present)(void);
 

@@ -338,10 +338,14 @@ static int rpm_install(const Package *p, const PackageRun *run, Error *reterr) {
         return 0;
 }
 
+static const char *const cache_dirs[] = { "/var/cache/dnf/*/packages", "/var/cache/libdnf5/*/packages",
+        "/var/cache/yum/*/*/*/packages", "/var/cache/yum/*/packages", "/var/cache/zypp/packages/*/*", NULL };
+
 const PackageKind package_kind_rpm = {
         .name = "rpm",
         .default_root_dir = "/usr/lib/emqx",
         /* Where %_rpmlock_path is in every distribution with el packages. rpm waits for the one that it is told of. */
+        .cache_dirs = cache_dirs,
         .lock_path = "/var/lib/rpm/.rpm.lock",
         .lock_kept = false,
         .present = rpm_present,

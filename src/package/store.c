@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <glob.h>
 
 #include "base/fileio.h"
 
@@ -180,4 +181,37 @@ int store_verify(const PackageKind *kind, const Package *p, char ret_hex[static 
                                 "%s does not match its checksum: its SHA-256 is %s, not %s", p->path, ret_hex,
                                 expected);
         return kind->verify(p->path, reterr);
+}
+
+int store_digest(const PackageKind *kind, const Package *p, char ret_hex[static SHA256_HEX_SIZE], Error *reterr) {
+        _cleanup_close_ int fd = open(p->path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        int r;
+
+        r = fd < 0 ? -errno : sha256_fd(fd, ret_hex);
+        return r < 0 ? error_set(reterr, r, NULL, "Cannot read %s: %m", p->path) : kind->verify(p->path, reterr);
+}
+
+int store_find_cached(const PackageKind *kind, const char *name, const char *version, const char *arch, Package **ret,
+                Error *reterr) {
+        int r = 0;
+
+        for (size_t i = 0; kind->cache_dirs && kind->cache_dirs[i] && r == 0; i++) {
+                glob_t found = { 0 };
+
+                if (glob(kind->cache_dirs[i], GLOB_NOSORT, NULL, &found) == 0)
+                        for (size_t j = 0; j < found.gl_pathc && r == 0; j++) {
+                                _cleanup_(search_done) Search s = { NULL };
+
+                                r = search(&s, found.gl_pathv[j], kind, name, version, arch, NULL, NULL);
+                                if (r == -ENOMEM)
+                                        (void) error_set(reterr, r, NULL, "Out of memory");
+                                else if (s.found) {
+                                        *ret = TAKE_PTR(s.found); /* the first of several that are the same */
+                                        r = 1;
+                                } else
+                                        r = 0;
+                        }
+                globfree(&found);
+        }
+        return r;
 }

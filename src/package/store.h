@@ -15,5 +15,12 @@ int store_find(const char *dir, const PackageKind *kind, const char *name, const
  * digest. -ENODATA: there is no checksum; -EKEYREJECTED: it differs; -EBADMSG: damaged. */
 int store_verify(const PackageKind *kind, const Package *p, char ret_hex[static SHA256_HEX_SIZE], Error *reterr);
 
+/* The same in the cache of the package manager. 1: *ret; 0: it has none. What cannot be read there is passed over. */
+int store_find_cached(const PackageKind *kind, const char *name, const char *version, const char *arch, Package **ret,
+                Error *reterr);
+
+/* Reads p to its end: ret_hex is its digest, which nobody vouches for but the package's own checksums. */
+int store_digest(const PackageKind *kind, const Package *p, char ret_hex[static SHA256_HEX_SIZE], Error *reterr);
+
 /* The digest in the text of a .sha256 file: 0 or -EBADMSG. */
 int checksum_parse(const char *text, char ret_hex[static SHA256_HEX_SIZE]);

@@ -208,8 +208,12 @@ static int check_node(Checking *k, Error *reterr) {
         if (p->mqtt_port > 0 && !p->mqtt_host && free_and_strdup(&p->mqtt_host, "127.0.0.1") < 0)
                 return -ENOMEM;
         p->management_port = n->management_port;
-        found(k, "%s, configuration in %s, data in %s%s%s, runs as %s", p->node_name, p->etc_dir, p->data_dir,
-                        n->extra_data_dir ? " and " : "", n->extra_data_dir ?: "", p->user);
+        found(k,
+                        "%s, %s cookie, runs as %s; configuration in %s, data in %s%s%s, logs in %s; MQTT on %s:%" PRIu64
+                        ", management on %s:%" PRIu64,
+                        p->node_name, n->has_cookie ? "with a" : "without a", p->user, p->etc_dir, p->data_dir,
+                        n->extra_data_dir ? " and " : "", n->extra_data_dir ?: "", p->log_dir, p->mqtt_host ?: "none",
+                        p->mqtt_port, p->management_host ?: "none", p->management_port);
         return 1;
 }
 
@@ -322,6 +326,28 @@ static int check_target_package(Checking *k, Error *reterr) {
         return find_package(k, p->to, &k->target, &p->target_path, &p->target_sha256, reterr);
 }
 
+/* The package manager may still have what it once downloaded. -ENOENT: it has not; why is left as it is. */
+static int find_cached_package(Checking *k, Error *why) {
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        Plan *p = k->c->plan;
+        char hex[SHA256_HEX_SIZE];
+        int r;
+
+        r = store_find_cached(k->kind, p->package, p->from, p->arch, &k->old, &error);
+        if (r > 0)
+                r = store_digest(k->kind, k->old, hex, &error);
+        else if (r == 0)
+                return -ENOENT;
+        if (r < 0) {
+                error_done(why);
+                return error_set(why, r, error.advice, "%s", error_text(&error, r));
+        }
+        if (free_and_strdup(&p->old_path, k->old->path) < 0 || free_and_strdup(&p->old_sha256, hex) < 0)
+                return -ENOMEM;
+        found(k, "%s, from the package manager's cache", k->old->path);
+        return 1;
+}
+
 static int check_old_package(Checking *k, Error *reterr) {
         _cleanup_(error_done) Error why = ERROR_NULL;
         Plan *p = k->c->plan;
@@ -332,6 +358,8 @@ static int check_old_package(Checking *k, Error *reterr) {
                 return 1;
         }
         r = find_package(k, p->from, &k->old, &p->old_path, &p->old_sha256, &why);
+        if (r == -ENOENT)
+                r = find_cached_package(k, &why);
         if (r >= 0 || r == -ENOMEM)
                 return r;
         if (k->c->config->require_old_package)

@@ -405,13 +405,16 @@ static int walk_forward(Engine *e) {
         return 0;
 }
 
-/* Returns 0: all undone; 1: stuck; negative errno as above. */
+/* Returns 0: all undone; 1: stuck; negative errno as above.
+ *
+ * Beyond the way back there is only a person. So what fails on it is tried as often as what is interrupted on it: a
+ * program that was killed, or a disk that was full for a moment, does not leave the node down. */
 static int walk_back(Engine *e) {
         Txn *t = e->txn;
 
         for (size_t i = t->n_steps; i-- > 0;) {
                 _cleanup_(error_done) Error error = ERROR_NULL;
-                bool resumed = t->steps[i].state == STEP_UNDO_BEGUN;
+                bool resumed = t->steps[i].state == STEP_UNDO_BEGUN, begun = false;
                 const Step *step;
                 int r = 0;
 
@@ -439,6 +442,7 @@ static int walk_back(Engine *e) {
                         r = txn_mark(t, i, STEP_UNDO_BEGUN);
                         if (r < 0)
                                 return r;
+                        begun = true; /* and so the attempt is counted */
                         r = run_row(e, step, true, resumed, &error);
                 }
                 if (r == -ECONNRESET)
@@ -447,6 +451,11 @@ static int walk_back(Engine *e) {
                         return -EINTR;
                 if (r < 0) {
                         explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
+                        if (begun && t->steps[i].attempts < e->context.config->attempts) {
+                                clear_step_unit(e, step, true);
+                                i++; /* the same once more */
+                                continue;
+                        }
                         r = txn_stick(t, t->steps[i].name, error_text(&error, r));
                         if (step)
                                 clear_step_unit(e, step, true);

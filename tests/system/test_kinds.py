@@ -67,6 +67,20 @@ def test_rpm_that_does_not_fit_is_refused(node_factory, variant, says):
     assert_node_is(node, "4.3.12")
 
 
+@pytest.mark.parametrize("kind, cache", [("deb", "/var/cache/apt/archives"), ("rpm", "/var/cache/dnf/emqx-0123abcd/packages")])
+def test_old_package_is_found_in_the_cache(kind, node_factory, cache):
+    node = node_factory(target="4.4.0-no-start")
+    node.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf", "[Upgrade]\nStartTimeoutSec=10s\n")
+    node.run(f"mkdir -p {cache} && mv {PACKAGES}/*4.3.12*.{kind} {cache}/ && rm {PACKAGES}/*4.3.12*.sha256")
+    before = node_files(node)
+    assert f"{cache}/" in node.run("emqx-upgrade plan 4.4.0").stdout
+
+    assert start(node).returncode != 0
+    assert event_names(node)[-1] == "rollback-done"
+    assert_node_is(node, "4.3.12")
+    assert node_files(node) == before
+
+
 def test_lock_of_rpm_is_waited_for_and_named(node_factory):
     node = node_factory(kind="rpm")
     holder = node.hold_lock("/var/lib/rpm/.rpm.lock")

@@ -291,6 +291,29 @@ static void a_zip_has_its_directories_in_its_root(void **state) {
         assert_refused(NULL, -EBADMSG, "RUNNER_ETC_DIR: \"$HOME/etc\" is more than a path");
 }
 
+static void a_cookie_is_known_to_be_there(void **state) {
+        static const struct {
+                const char *conf;
+                const char *variable;
+                bool has_cookie;
+        } cases[] = {
+                { "node.name = a@b", NULL, false },
+                { "node.cookie = secret", NULL, true },
+                { "node.name = a@b", "EMQX_NODE_COOKIE=secret", true },
+                { "node.name = a@b", "EMQX_NODE__COOKIE=secret", true },
+                { "node.cookie = secret", "EMQX_NODE__COOKIE=", false },
+        };
+
+        (void) state;
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_(node_freep) Node *n = NULL;
+
+                write_file("etc/emqx.conf", "%s\n", cases[i].conf);
+                n = read_node(cases[i].variable ? STRV_MAKE(cases[i].variable) : NULL);
+                assert_int_equal(n->has_cookie, cases[i].has_cookie);
+        }
+}
+
 static void edited_directories_are_kept(void **state) {
         _cleanup_free_ char *etc = NULL, *data = NULL, *vars = NULL, *before = NULL, *after = NULL;
         _cleanup_(node_freep) Node *n = NULL;
@@ -326,6 +349,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(a_second_data_directory_is_found, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(listeners_may_be_absent_or_elsewhere, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_zip_has_its_directories_in_its_root, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(a_cookie_is_known_to_be_there, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(edited_directories_are_kept, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(what_is_no_node_is_refused, set_up, tear_down),
         };
