@@ -6,6 +6,7 @@
 
 #include "base/lock.h"
 #include "base/process.h"
+#include "bus/inhibit.h"
 #include "bus/job.h"
 #include "bus/transient.h"
 #include "steps/control.h"
@@ -240,9 +241,14 @@ static int prepare_row(Engine *e, const Step *step, Error *reterr) {
         char name[32];
         int r;
 
-        if (step->node != NODE_DOWN)
+        if (step->node != NODE_DOWN) {
+                e->inhibitor_fd = safe_close(e->inhibitor_fd);
                 return 0;
+        }
 
+        /* A shutdown in the middle is lived through, but better not begun. */
+        if (e->inhibitor_fd < 0)
+                (void) inhibit_shutdown(c->manager, "EMQX is being exchanged", &e->inhibitor_fd);
         r = hold_set(c, reterr);
         if (r >= 0)
                 r = node_is_down(c, &pid, reterr);
@@ -524,6 +530,7 @@ ExitStatus engine_run(Engine *e) {
         int r = 1;
 
         e->package_lock_fd = -1;
+        e->inhibitor_fd = -1;
         e->context.report = on_report;
         e->context.userdata = e;
         manager_set_interrupt(e->context.manager, is_interrupted, e);

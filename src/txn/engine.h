@@ -28,6 +28,7 @@ typedef struct Engine {
         Txn *txn;
         Context context; /* of the steps; its plan is the transaction's */
         int package_lock_fd;
+        int inhibitor_fd;     /* of logind, while packages and data are exchanged */
         bool stop_requested;  /* by SIGTERM */
         bool stop_considered; /* it was decided that the upgrade goes on all the same */
         bool shutting_down;

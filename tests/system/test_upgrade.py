@@ -101,6 +101,16 @@ def test_systemctl_status_shows_step_and_percentage(node):
     assert any(re.match(r"^(start|install|verify|backup|stop).*\(\d+ %\)$", text) for text in texts), texts
 
 
+def test_shutdown_is_inhibited_while_packages_are_exchanged(node):
+    def inhibitors():
+        return node.run("systemd-inhibit --list --no-pager --no-legend").stdout
+    assert "emqx-upgrade" not in inhibitors()
+    start(node, block=False)
+    node.wait_until(lambda: "emqx-upgrade" in inhibitors(), timeout=60, every=0.01)
+    node.wait_until(lambda: "upgrade-done" in event_names(node), timeout=60)
+    assert "emqx-upgrade" not in inhibitors()
+
+
 def test_hot_patches_are_not_carried_but_kept(kind, node):
     node.run(f"install -o emqx -g emqx -m 644 /dev/null {node.data}/patches/emqx_broker.beam")
     assert start(node).returncode == 0
