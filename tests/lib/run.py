@@ -15,7 +15,7 @@ import time
 import xml.etree.ElementTree as ET
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-SUITES = ("build", "unit", "sanitizers", "static", "distcheck", "machine", "node", "system")
+SUITES = ("build", "unit", "sanitizers", "static", "distcheck", "machine", "node", "system", "faults")
 BESIDE = ("static", "distcheck")  # use the processor while machines boot and wait
 TIMEOUT_SEC, PYTEST_TIMEOUT_SEC = 900, 2700
 CASE_RE = re.compile(r"^\[ +(OK|FAILED|SKIPPED|ERROR) +\] (\w+)$", re.M)
@@ -205,7 +205,7 @@ class Run:
             return
         since, results = time.monotonic(), self.results[suite]
         try:
-            if suite in ("machine", "node", "system"):
+            if suite in ("machine", "node", "system", "faults"):
                 self.pytest(suite)
             else:
                 getattr(self, f"suite_{suite}")()
