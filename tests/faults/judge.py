@@ -22,6 +22,7 @@ VOLATILE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log", "/v
 HASHED = ("/etc", "/usr/lib/systemd", "/usr/bin/emqx", "/usr/bin/emqx_ctl", "/opt")
 
 HELPER = "/usr/libexec/emqx-upgrade/emqx-upgrade-helper"
+REAL = "/usr/lib/faults"  # of the rig: where the programs are that its shims stand for
 
 
 @dataclasses.dataclass
@@ -34,7 +35,7 @@ class Snapshot:
 
 
 def _find(m):
-    volatile = list(VOLATILE) + [m.log, *(f"{m.data}/{name}" for name in upgrade.RUNTIME), HELPER, f"{HELPER}.real"]
+    volatile = list(VOLATILE) + [m.log, *(f"{m.data}/{name}" for name in upgrade.RUNTIME), HELPER, REAL]
     prune = " -o ".join(f"-path '{path}'" for path in volatile)
     out = m.run(rf"find / -xdev \( {prune} \) -prune -o -printf '%p\0%y\0%m\0%u\0%g\0%T@\0%s\0%l\0%n\0'").stdout
     fields = out.split("\0")[:-1]
@@ -49,7 +50,6 @@ def _find(m):
         digest, _, path = line.partition("  ")
         if path in files:
             files[path][-1] = digest
-    # In the state directory the operator has only his packages.
     return {path: tuple(values) for path, values in files.items()}
 
 

@@ -10,7 +10,7 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import conftest  # noqa: E402
-from judge import HELPER  # noqa: E402
+from judge import HELPER, REAL  # noqa: E402
 from machine.machine import remove_dead_runs  # noqa: E402, F401
 
 MANAGERS = {"deb": "/usr/bin/dpkg", "rpm": "/usr/bin/rpm", "zip": None}
@@ -20,9 +20,8 @@ SHIM = r"""#!/bin/sh
 real=%(real)s
 plan=/faults/plan
 case "$real" in
-*dpkg.real | *rpm.real)
+*/dpkg | */rpm)
         key=${real##*/}
-        key=${key%%%%.real}
         for arg; do
                 case "$arg" in
                 --simulate | --dry-run | --no-act | --test) key="try-$key" ;;
@@ -59,14 +58,15 @@ def unwrapped(fixture):
 
 
 class Rig:
-    """What machines of a campaign are made of; package is a build of ours other than that of the tree.
+    """What machines of a campaign are made of; package is a build of ours other than that of the tree,
+    helper a program to take in place of the one in it.
 
     way "there": the upgrade ends well; "back": the new version does not start, so that all of it is undone."""
 
     TARGETS = {"there": "4.4.0", "back": "4.4.0-no-start"}
 
-    def __init__(self, kind="deb", way="there", package=None):
-        self.kind, self.way = kind, way
+    def __init__(self, kind="deb", way="there", package=None, helper=None):
+        self.kind, self.way, self.helper = kind, way, helper
         self.package = pathlib.Path(package).resolve() if package else unwrapped(conftest.emqx_upgrade_deb)()
         self.node_packages = unwrapped(conftest.node_packages)()
         self.root = unwrapped(conftest.populated_root)(self.package, self.node_packages)("4.3.12", kind)  # before threads begin
@@ -85,8 +85,12 @@ class Rig:
         for path in ("/faults", "/faults/log"):
             m.path(path).chmod(0o777)
         for program in filter(None, (HELPER, MANAGERS[self.kind])):
-            m.path(program).rename(m.path(f"{program}.real"))
-            m.write(program, SHIM % {"real": f"{program}.real"}, mode=0o755)
+            real = f"{REAL}/{pathlib.Path(program).name}"  # rpm goes by its name
+            m.path(real).parent.mkdir(exist_ok=True)
+            m.path(program).rename(m.path(real))
+            m.write(program, SHIM % {"real": real}, mode=0o755)
+        if self.helper:
+            m.push(self.helper, f"{REAL}/{pathlib.Path(HELPER).name}")
         for unit in ("emqx-upgrade@", "emqx-upgrade-rollback@", "emqx-upgrade-resume", "emqx-upgrade-step-"):
             m.write(f"/etc/systemd/system/{unit}.service.d/faults.conf", DROP_IN)
         # One date for what the rig itself has put there: the judge compares machines.
