@@ -121,6 +121,12 @@ static int check_installation(Checking *k, Error *reterr) {
         return 1;
 }
 
+/* Both lines got the same fixes in step: 4.4.0 and 4.4.1 are as 4.3.12, 4.4.2 as 4.3.13, and so on up to 4.3.22, the
+ * last of its line. Returns the patch number of that 4.3. */
+static unsigned fixes_of_4_4(const Version *v) {
+        return v->patch < 2 ? 12 : v->patch + 11;
+}
+
 /* The rolling upgrade that EMQX supports. */
 static int check_version(Checking *k, Error *reterr) {
         _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
@@ -151,6 +157,14 @@ static int check_version(Checking *k, Error *reterr) {
                 return error_set(reterr, -EINVAL,
                                 "Go to the newest 4.3 first; for other releases see EMQX's own documentation.",
                                 "%s to %s is no rolling upgrade: only 4.3 to 4.4 is", p->from, p->to);
+        if (fixes_of_4_4(&to) < from.patch) {
+                if (!k->c->config->allow_lost_fixes)
+                        return error_set(reterr, -EINVAL, "AllowLostFixes=yes takes it all the same.",
+                                        "%s lacks fixes that %s has, and settings that it knows: it is as 4.3.%u. Take 4.4.%u or later",
+                                        p->to, p->from, fixes_of_4_4(&to), from.patch - 11);
+                found(k, "%s lacks fixes that %s has, which AllowLostFixes=yes allows", p->to, p->from);
+                return 0;
+        }
         found(k, "%s to %s is a rolling upgrade", p->from, p->to);
         return 1;
 }

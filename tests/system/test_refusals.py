@@ -126,6 +126,14 @@ def test_masked_unit(untouched):
 
 # Those that need another node.
 
+def test_target_that_lacks_fixes(node_factory):
+    m = node_factory(version="4.3.22")
+    refused(m, says=["4.4.0 lacks fixes that 4.3.22 has", "Take 4.4.11 or later"])
+    m.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/old.conf", "[Upgrade]\nAllowLostFixes=yes\n")
+    plan = m.run("emqx-upgrade plan 4.4.0", check=False).stdout
+    assert "WARNING   version          4.4.0 lacks fixes" in plan
+
+
 def test_no_room_for_the_backup(node_factory):
     m = node_factory(disk="ext4")
     m.fill_disk(STATE, leave_bytes=8 << 20)
