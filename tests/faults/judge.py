@@ -36,12 +36,15 @@ class Snapshot:
 
 def _find(m):
     volatile = list(VOLATILE) + [m.log, *(f"{m.data}/{name}" for name in upgrade.RUNTIME), HELPER, REAL]
+    # A zip's old version stays beside the new one; what of it the node itself writes is in the backup.
+    volatile += [f"{m.root_dir}.emqx-upgrade-*/{name}" for name in ("data", "log")]
     prune = " -o ".join(f"-path '{path}'" for path in volatile)
     out = m.run(rf"find / -xdev \( {prune} \) -prune -o -printf '%p\0%y\0%m\0%u\0%g\0%T@\0%s\0%l\0%n\0'").stdout
     fields = out.split("\0")[:-1]
     files = {}
     for i in range(0, len(fields), 9):
         path, kind, mode, user, group, mtime, size, target, links = fields[i:i + 9]
+        path = re.sub(r"\.emqx-upgrade-[0-9a-f]{8}\b", ".emqx-upgrade-ID", path)
         plain = kind == "f"
         files[path] = [kind, mode, user, group, mtime if plain else "", size if plain else "", target, links if plain else "", ""]
     tops = " ".join(f"'{path}'" for path in (*HASHED, m.root_dir, m.etc, m.data))
@@ -65,11 +68,17 @@ def snapshot(m):
                           "| awk '{print $1, $2}' | sort").stdout)
 
 
-def differences(a, b):
-    """Lines that say how snapshot b is not like a."""
+def _by_the_second(entry):
+    return (*entry[:4], entry[4].partition(".")[0], *entry[5:]) if entry else None
+
+
+def differences(a, b, by_the_second=False):
+    """Lines that say how snapshot b is not like a; by_the_second where a disk image that keeps no finer times is compared."""
     lines = []
     for path in sorted(set(a.files) | set(b.files)):
         x, y = a.files.get(path), b.files.get(path)
+        if by_the_second:
+            x, y = _by_the_second(x), _by_the_second(y)
         if x is None:
             lines.append(f"left over: {path}")
         elif y is None:
@@ -201,7 +210,7 @@ def judge(m, before, done, messages):
     if outcome is None:
         return None, [*losses, f"no whole version is installed: {state}"]
     losses += _node(m, outcome)
-    losses += differences(before if outcome == OLD else done, snapshot(m))
+    losses += differences(before, snapshot(m)) if outcome == OLD else differences(done, snapshot(m), m.disk != "overlay")
     losses += _backups(m, outcome, before)
     losses += _package_files(m)
     losses += _status(m, outcome)

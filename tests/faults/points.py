@@ -53,9 +53,9 @@ def parse(key, trace):
             yield Point(key, match[1], counts[match[1]], line[:200])
 
 
-def record(rig, disk="overlay"):
+def record(rig):
     """(points, snapshot at the end): an upgrade that nobody disturbs, with every program of it under strace."""
-    m = rig.machine(disk=disk)
+    m = rig.machine()
     try:
         m.write("/faults/record", ",".join(f"?{call}" for call in CALLS))
         messages = upgrade.retained(m, m.n_retained)
@@ -74,13 +74,13 @@ def record(rig, disk="overlay"):
         m.stop()
 
 
-def recorded(rig, disk="overlay"):
+def recorded(rig):
     """The same from the cache: recorded once for each build and each node."""
     def make(path):
-        points, done = record(rig, disk)
+        points, done = record(rig)
         (path / "points.json").write_text(json.dumps([points, dataclasses.asdict(done)]))
     key = digest(rig.package.read_bytes(), rig.root, tree_digest(*(f"tests/faults/{name}.py" for name in ("judge", "points", "rig"))))
-    points, done = json.loads((cached(f"faults-{rig.kind}-{rig.way}-{disk}", key, make) / "points.json").read_text())
+    points, done = json.loads((cached(f"faults-{rig.kind}-{rig.way}", key, make) / "points.json").read_text())
     done["files"] = {path: tuple(values) for path, values in done["files"].items()}
     done["package"] = tuple(done["package"])
     return [Point(*point) for point in points], judge.Snapshot(**done)

@@ -9,12 +9,7 @@ from machine.machine import MachineError
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 FAULTS = ("kill", *ERRORS, "power")
-DISK = {"power": "ext4"}  # of the others it is an overlay
 FROZEN_USEC = 300_000_000
-
-
-def disk_of(fault):
-    return DISK.get(fault, "overlay")
 
 
 def _action(fault, n):
@@ -61,12 +56,12 @@ def _upgrade_with_power_cut(m, point):
 
 
 def run_point(rig, fault, point, done):
-    """A dict for the result file; `losses` is empty where nothing was lost. done: snapshot of a clean upgrade on such a disk."""
+    """A dict for the result file; `losses` is empty where nothing was lost. done: snapshot of a clean upgrade."""
     begin = time.monotonic()
     result = {"kind": rig.kind, "way": rig.way, "fault": fault, **point._asdict(), "hit": "", "outcome": None, "losses": [], "journal": ""}
     m = None
     try:
-        m = rig.machine(disk=disk_of(fault))
+        m = rig.machine(disk="ext4" if fault == "power" else "overlay")
         messages = upgrade.retained(m, m.n_retained)
         m.write("/faults/plan", f"{point.key} {point.call} {_action(fault, point.n)}\n")
         before = judge.snapshot(m)
