@@ -61,9 +61,6 @@ int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Er
         int r;
 
         t.tree = &p->trees[i];
-        r = place_restore(t.tree, reterr);
-        if (r < 0)
-                return r;
         t.live_fd = open(t.tree->real, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (t.live_fd < 0)
                 return error_set(reterr, -errno, NULL, "Cannot open the directory %s (%s): %m", t.tree->real,
@@ -269,7 +266,9 @@ int restore_backup(Context *c, Error *reterr) {
         if (r == 0)
                 return 0; /* interrupted while it was made: nothing that it would bring back has been touched */
 
-        r = backup_open(c->plan, &backup_fd, reterr);
+        r = places_restore(c, true, reterr);
+        if (r >= 0)
+                r = backup_open(c->plan, &backup_fd, reterr);
         for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++)
                 r = restore_tree(c, backup_fd, i, reterr);
         return r;

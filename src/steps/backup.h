@@ -27,8 +27,7 @@ void backup_tree_done(BackupTree *t);
 /* Opens backups/<id>, made durable if it is missing. *ret_fd is the caller's. */
 int backup_open(const Plan *p, int *ret_fd, Error *reterr);
 
-/* Opens tree i, made anew where the package manager has taken it away. 1: with its manifest; 0: there is no manifest, so
- * no complete copy; negative errno. */
+/* Opens tree i. 1: with its manifest; 0: there is no manifest, so no complete copy; negative errno. */
 int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Error *reterr);
 
 /* 1 where every tree of the plan has its manifest: the backup is complete. */

@@ -199,9 +199,31 @@ int places_find(Plan *p, const Node *n, Error *reterr) {
         return r < 0 ? r : measure(p, reterr);
 }
 
-int place_restore(const PlanTree *t, Error *reterr) {
-        _cleanup_free_ char *link = NULL, *parent = NULL, *path = NULL;
+static int make_link_again(Context *c, const PlanTree *t, bool back, Error *reterr) {
+        _cleanup_free_ char *parent = strdup(t->path), *aside = NULL;
+        const char *name = strrchr(t->path, '/') + 1;
         _cleanup_close_ int parent_fd = -1;
+        int r;
+
+        if (!parent || asprintf(&aside, "%s.emqx-upgrade-%.8s", name, c->plan->id) < 0)
+                return -ENOMEM;
+        parent_fd = open(dirname(parent), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (parent_fd < 0)
+                return error_set(reterr, -errno, NULL, "Cannot open the directory of %s: %m", t->path);
+        if (!back)
+                r = tree_remove(parent_fd, name, reterr);
+        else
+                r = renameat(parent_fd, name, parent_fd, aside) < 0 && errno != ENOENT ? -errno : 0;
+        if (r >= 0 && (symlinkat(t->link, parent_fd, name) < 0 || fsync(parent_fd) < 0))
+                r = -errno;
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot make the link %s to %s again: %m", t->path, t->link);
+        step_report(c, "%s is a link to %s again", t->path, t->link);
+        return 0;
+}
+
+static int restore_place(Context *c, const PlanTree *t, bool back, Error *reterr) {
+        _cleanup_free_ char *link = NULL;
         struct stat st;
         int r;
 
@@ -212,20 +234,15 @@ int place_restore(const PlanTree *t, Error *reterr) {
         }
         if (!t->link || (read_link(t->path, &link) > 0 && streq_ptr(link, t->link)))
                 return 0;
+        return make_link_again(c, t, back, reterr);
+}
 
-        path = strdup(t->path);
-        parent = strdup(t->path);
-        if (!path || !parent)
-                return -ENOMEM;
-        parent_fd = open(dirname(parent), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (parent_fd < 0)
-                return error_set(reterr, -errno, NULL, "Cannot open %s: %m", parent);
-        r = tree_remove(parent_fd, basename(path), reterr);
-        if (r < 0)
-                return r;
-        if (symlinkat(t->link, parent_fd, basename(path)) < 0 || fsync(parent_fd) < 0)
-                return error_set(reterr, -errno, NULL, "Cannot make the link %s to %s again: %m", t->path, t->link);
-        return 0;
+int places_restore(Context *c, bool back, Error *reterr) {
+        int r = 0;
+
+        for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++)
+                r = restore_place(c, &c->plan->trees[i], back, reterr);
+        return r;
 }
 
 int places_write_paths(const Plan *p, char ***ret) {

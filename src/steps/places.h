@@ -10,11 +10,12 @@
  * data_real of p. Needs kind, root_dir of p. A directory that cannot be carried safely is refused, with the reason. */
 int places_find(Plan *p, const Node *n, Error *reterr);
 
-/* Makes a place as it was, where the package manager has removed it or has put a directory where a link was: an empty
- * directory, the link. What stood in the link's way is in the backup's defaults/ by then, or is the package's. */
-int place_restore(const PlanTree *t, Error *reterr);
+/* Makes the places as they were where the package manager has removed one, or has put a directory where a link was: an
+ * empty directory, the link. On the way there (back: false) that directory is the package's own, just installed, and
+ * goes; on the way back it may be the operator's by now, and is moved aside. */
+int places_restore(Context *c, bool back, Error *reterr);
 
-/* What a step has to be allowed to write to for place_restore() and for the trees, as ReadWritePaths=. */
+/* What a step has to be allowed to write to for places_restore() and for the trees, as ReadWritePaths=. */
 int places_write_paths(const Plan *p, char ***ret);
 
 /* Type of the file system that path is on ("ext4"), "?" where that cannot be told. The caller's; NULL: out of memory. */

@@ -5,6 +5,7 @@
 
 #include "steps/backup.h"
 #include "steps/carry.h"
+#include "steps/places.h"
 
 typedef struct Carrying {
         Context *c;
@@ -95,7 +96,9 @@ int carry_over(Context *c, Error *reterr) {
         _cleanup_close_ int backup_fd = -1;
         int r;
 
-        r = backup_open(c->plan, &backup_fd, reterr);
+        r = places_restore(c, false, reterr);
+        if (r >= 0)
+                r = backup_open(c->plan, &backup_fd, reterr);
         for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++)
                 r = carry_tree(c, backup_fd, i, reterr);
         return r;
