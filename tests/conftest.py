@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixtures: machines with and without a node. See tests/README.md."""
 
+import functools
 import hashlib
 import pathlib
 import shutil
@@ -212,6 +213,12 @@ def _boot_node(populated_root, node_packages, version="4.3.12", target="4.4.0", 
 def kind(request):
     """For a test that asks for it, its `node` and `node_factory` are of each kind in turn."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def boot_node(populated_root, node_packages):
+    """boot_node(kind=…, …): the same, the caller's to stop()."""
+    return functools.partial(_boot_node, populated_root, node_packages)
 
 
 @pytest.fixture

@@ -31,9 +31,8 @@ def assert_whole(m, messages):
 
 
 # The record is replaced when it is opened (1), when a step is begun (2, 4, …) and when it is done (3, 5, …).
-@pytest.mark.parametrize("kind, step", [("deb", s) for s in STEPS] +
-                         [(k, s) for k in ("rpm", "zip") for s in ("stage", "backup", "remove", "install", "restore", "start")])
-@pytest.mark.parametrize("at", ["begun", "done"])
+@pytest.mark.parametrize("kind, step, at", [("deb", s, at) for s in STEPS for at in ("begun", "done")] +
+                         [(k, s, "begun") for k in ("rpm", "zip") for s in ("stage", "backup", "remove", "install", "restore", "start")])
 def test_conductor_is_killed(kind, node, step, at):
     save = 2 + 2 * STEPS.index(step) + (at == "done")
     messages = retained(node, node.n_retained)
