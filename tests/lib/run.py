@@ -187,7 +187,8 @@ class Run:
             self.count(suite, "collection", False, output)
         if not wanted:
             return
-        ok, output = self.call([*argv, "--tb=short", f"--junitxml={report}", f"--basetemp={self.work}/pytest-{suite}", "-n", "2",
+        ok, output = self.call([*argv, "--tb=short", f"--junitxml={report}", "-o", "junit_logging=system-out",
+                                f"--basetemp={self.work}/pytest-{suite}", "-n", "2",
                                 *([suite] if len(wanted) == len(names) else wanted)], PYTEST_TIMEOUT_SEC, cwd=TOP / "tests")
         troubles = {}  # a test whose teardown fails may be told of twice
         for case in ET.parse(report).getroot().iter("testcase") if report.exists() else ():
