@@ -17,6 +17,7 @@ typedef struct Copier {
         const TreeProgress *progress; /* may be NULL */
         uint64_t bytes_total;         /* handed to progress */
         uint64_t bytes_done;          /* goes up as files are copied; the caller's to set and to add to */
+        bool serving; /* the source may be written to by a mapping: its next change shall show in its times */
         Error *reterr;
         /* private: zero at first */
         int method;

@@ -103,6 +103,12 @@ int difference(Comparison *c, const WalkNode *n, unsigned *ret) {
                         d |= TREE_LINKS;
         }
 
+        if (manifest_untouched(e, &n->st)) {
+                r = metadata_compare(&c->metadata, -1, &n->st, e, ret);
+                *ret |= d;
+                return r;
+        }
+
         fd = open_child(n->parent ? n->parent->fd : c->metadata.root_fd, n->name, O_PATH);
         if (fd < 0)
                 return where_error(c->metadata.reterr, fd, c->metadata.root_fd, n->path, "cannot be opened:");
@@ -115,7 +121,7 @@ int difference(Comparison *c, const WalkNode *n, unsigned *ret) {
                 r = same_target(c, n);
         else if (S_ISREG(e->mode) && (uint64_t) n->st.st_size != e->size_bytes)
                 r = 0;
-        else if (S_ISREG(e->mode) && (c->rules->check_digests || (d & TREE_TIME)))
+        else if (S_ISREG(e->mode) && (!c->rules->trust_times || (d & TREE_TIME)))
                 r = same_content(c, n);
         else
                 r = 1;

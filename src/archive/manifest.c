@@ -3,6 +3,7 @@
 #include "archive/manifest.h"
 
 #include <limits.h>
+#include <systemd/sd-id128.h>
 
 #include "archive/mtree.h"
 #include "archive/where.h"
@@ -11,6 +12,10 @@
 /* A million entries and more; what is larger is not ours. */
 #define MANIFEST_FILE_MAX_BYTES ((size_t) 1 << 30)
 
+/* A second change within one tick of the clock leaves a file with the times of the first. The coarsest times that a
+ * file system of ours keeps are those of FAT. */
+#define GRANULARITY_SEC 2
+
 struct Manifest {
         ManifestEntry **entries;
         size_t n_entries, n_allocated;
@@ -18,13 +23,22 @@ struct Manifest {
         size_t *open; /* while building: the last entry and those above it */
         size_t n_open, n_open_allocated;
         bool sealed;
+        char boot[SD_ID128_STRING_MAX];
 };
 
 int manifest_new(Manifest **ret) {
         Manifest *m = calloc(1, sizeof(Manifest));
+        sd_id128_t boot = SD_ID128_NULL;
+        int r;
 
         if (!m)
                 return -ENOMEM;
+        r = sd_id128_get_boot(&boot);
+        if (r < 0) {
+                free(m);
+                return r;
+        }
+        (void) sd_id128_to_string(boot, m->boot);
         *ret = m;
         return 0;
 }
@@ -164,6 +178,68 @@ int manifest_add(Manifest *m, const char *path, ManifestEntry **ret, const char 
         m->entries[m->n_entries++] = e;
         *ret = e;
         return 0;
+}
+
+void manifest_take_back(Manifest *m) {
+        ManifestEntry *e = m->entries[--m->n_entries];
+
+        assert(!S_ISDIR(e->mode));
+        m->n_open--;
+        manifest_entry_done(e);
+        free(e);
+}
+
+int manifest_entry_copy(ManifestEntry *e, const ManifestEntry *from) {
+        char *path = TAKE_PTR(e->path);
+        size_t index = e->index;
+
+        assert(!from->link_to);
+        *e = *from;
+        e->path = path;
+        e->index = index;
+        e->end = 0;
+        e->n_xattrs = 0;
+        e->uname = from->uname ? strdup(from->uname) : NULL;
+        e->gname = from->gname ? strdup(from->gname) : NULL;
+        e->target = from->target ? strdup(from->target) : NULL;
+        e->xattrs = from->n_xattrs > 0 ? calloc(from->n_xattrs, sizeof(Xattr)) : NULL;
+        if ((from->uname && !e->uname) || (from->gname && !e->gname) || (from->target && !e->target) ||
+                        (from->n_xattrs > 0 && !e->xattrs))
+                return -ENOMEM;
+        for (; e->n_xattrs < from->n_xattrs; e->n_xattrs++) {
+                const Xattr *x = from->xattrs + e->n_xattrs;
+                Xattr *y = e->xattrs + e->n_xattrs;
+
+                y->name = strdup(x->name);
+                y->value = malloc(x->size_bytes + 1);
+                if (!y->name || !y->value) {
+                        free(y->name);
+                        free(y->value);
+                        return -ENOMEM;
+                }
+                y->size_bytes = x->size_bytes;
+                memcpy(y->value, x->value, x->size_bytes);
+        }
+        return 0;
+}
+
+bool manifest_untouched(const ManifestEntry *e, const struct stat *st) {
+        return e->inode != 0 && e->inode == st->st_ino && (e->mode & S_IFMT) == (st->st_mode & S_IFMT) &&
+                        st->st_nlink == 1 && e->ctime.tv_sec == st->st_ctim.tv_sec &&
+                        e->ctime.tv_nsec == st->st_ctim.tv_nsec && e->mtime.tv_sec == st->st_mtim.tv_sec &&
+                        e->mtime.tv_nsec == st->st_mtim.tv_nsec &&
+                        (S_ISLNK(e->mode) || e->size_bytes == (uint64_t) st->st_size);
+}
+
+void manifest_note_untouched(ManifestEntry *e, const struct stat *st, const struct timespec *now_realtime) {
+        if (st->st_nlink != 1 || st->st_ctim.tv_sec + GRANULARITY_SEC >= now_realtime->tv_sec)
+                return;
+        e->inode = st->st_ino;
+        e->ctime = st->st_ctim;
+}
+
+const char *manifest_boot(const Manifest *m) {
+        return m->boot;
 }
 
 void manifest_seal(Manifest *m) {

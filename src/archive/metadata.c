@@ -176,7 +176,7 @@ int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, co
         r = wanted_owner(c, e, &uid, &gid);
         if (r < 0)
                 return r;
-        r = xattrs_read(fd_path(fd), &x);
+        r = fd >= 0 ? xattrs_read(fd_path(fd), &x) : 0;
         if (r < 0)
                 return where_error(c->reterr, r, c->root_fd, e->path, "extended attributes cannot be read:");
 
@@ -184,7 +184,7 @@ int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, co
                 d |= TREE_OWNER;
         if (!S_ISLNK(e->mode) && (st->st_mode & 07777) != (e->mode & 07777))
                 d |= TREE_MODE;
-        if (!xattrs_equal(&x, e))
+        if (fd >= 0 && !xattrs_equal(&x, e))
                 d |= TREE_XATTRS;
         if (st->st_mtim.tv_sec != e->mtime.tv_sec || st->st_mtim.tv_nsec != e->mtime.tv_nsec)
                 d |= TREE_TIME;
@@ -192,7 +192,7 @@ int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, co
         return 0;
 }
 
-int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e, bool with_time) {
+int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e) {
         const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, e->mtime };
         _cleanup_(xattrs_done) Xattrs x = { 0 };
         FdPath p = fd_path(fd);
@@ -225,7 +225,7 @@ int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e, boo
                         return where_error(c->reterr, -errno, c->root_fd, e->path,
                                         "extended attribute %s cannot be set:", a->name);
         }
-        if (with_time && utimensat(AT_FDCWD, p.text, times, 0) < 0)
+        if (utimensat(AT_FDCWD, p.text, times, 0) < 0)
                 return where_error(c->reterr, -errno, c->root_fd, e->path, "time cannot be set:");
         return 0;
 }

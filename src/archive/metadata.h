@@ -16,9 +16,9 @@ typedef struct MetadataContext {
 /* Fills in all of e that a stat and the xattrs tell: not target, digest and link. */
 int metadata_read(const MetadataContext *c, int fd, const struct stat *st, const char *path, ManifestEntry *e);
 
-/* Stores TREE_OWNER, _MODE, _XATTRS and _TIME bits (archive/tree.h) in *ret. */
+/* fd -1: the xattrs are known to be the same, and not looked at. Stores TREE_OWNER, _MODE, _XATTRS and _TIME bits (archive/tree.h) in *ret. */
 int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, const ManifestEntry *e, unsigned *ret);
 
 /* Makes the file's metadata that of e. In this order: xattrs away that e has not, owner (which clears suid and
- * capabilities), mode, xattrs (the ACL after the mode it extends), time; without with_time that one stays. */
-int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e, bool with_time);
+ * capabilities), mode, xattrs (the ACL after the mode it extends), time. */
+int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e);

@@ -8,10 +8,13 @@
 
 #define XATTR_VALUE_MAX_BYTES 65536 /* XATTR_SIZE_MAX of the kernel */
 
+#define BOOT "# boot "
+
 static const char header[] = "#mtree\n"
                              "# Keywords beyond mtree(5):\n"
                              "#   hardlink=PATH      the same file as PATH, which stands above\n"
                              "#   xattr.NAME=BASE64  an extended attribute, POSIX ACLs included\n"
+                             "#   ctime=TIME         of the last change; it and inode hold in the boot named below\n"
                              "# FIFOs and sockets have no keyword but their type.\n";
 
 static const struct {
@@ -85,6 +88,9 @@ static int put_entry(FILE *f, const ManifestEntry *e) {
         if (S_ISREG(e->mode))
                 fprintf(f, " size=%" PRIu64 " nlink=%" PRIu64 " sha256digest=%s", e->size_bytes, e->n_links,
                                 e->sha256);
+        if (e->inode != 0)
+                fprintf(f, " inode=%" PRIu64 " ctime=%jd.%09ld", e->inode, (intmax_t) e->ctime.tv_sec,
+                                e->ctime.tv_nsec);
         if (e->link_to) {
                 fputs(" hardlink=", f);
                 put_path(f, e->link_to->path);
@@ -125,7 +131,7 @@ int mtree_format(const Manifest *m, char **ret_text, size_t *ret_size_bytes) {
         f = open_memstream(&text, &size);
         if (!f)
                 return -ENOMEM;
-        fputs(header, f);
+        fprintf(f, "%s" BOOT "%s\n", header, manifest_boot(m));
         for (size_t i = 0; i < manifest_n_entries(m) && r >= 0; i++)
                 r = put_entry(f, manifest_at(m, i));
         if (fclose(f) != 0 && r >= 0)
@@ -253,11 +259,14 @@ typedef enum Keyword {
         KEY_NLINK = 1 << 9,
         KEY_SHA256 = 1 << 10,
         KEY_HARDLINK = 1 << 11,
+        KEY_INODE = 1 << 12,
+        KEY_CTIME = 1 << 13,
 } Keyword;
 
 #define KEYS_MUST (KEY_TYPE | KEY_UID | KEY_GID | KEY_MODE | KEY_TIME)
 #define KEYS_MAY (KEY_UNAME | KEY_GNAME)
 #define KEYS_FILE (KEY_SIZE | KEY_NLINK | KEY_SHA256)
+#define KEYS_UNTOUCHED (KEY_INODE | KEY_CTIME)
 
 static const struct {
         const char *name;
@@ -275,6 +284,8 @@ static const struct {
         { "nlink", KEY_NLINK },
         { "sha256digest", KEY_SHA256 },
         { "hardlink", KEY_HARDLINK },
+        { "inode", KEY_INODE },
+        { "ctime", KEY_CTIME },
 };
 
 static int parse_value(const Manifest *m, Keyword key, char *value, ManifestEntry *e) {
@@ -312,6 +323,8 @@ static int parse_value(const Manifest *m, Keyword key, char *value, ManifestEntr
                 memcpy(e->sha256, value, SHA256_HEX_SIZE);
                 return 0;
         case KEY_HARDLINK: return parse_link_to(m, value, e);
+        case KEY_INODE: return parse_number(value, 10, UINT64_MAX, &e->inode);
+        case KEY_CTIME: return parse_time(value, &e->ctime);
         }
         return -EBADMSG;
 }
@@ -322,9 +335,12 @@ static const char *keywords_fault(unsigned seen, const ManifestEntry *e) {
         switch (e->mode & S_IFMT) {
         case S_IFREG:
                 must |= KEYS_FILE;
-                may |= KEY_HARDLINK;
+                may |= KEY_HARDLINK | KEYS_UNTOUCHED;
                 break;
-        case S_IFLNK: must |= KEY_LINK; break;
+        case S_IFLNK:
+                must |= KEY_LINK;
+                may |= KEYS_UNTOUCHED;
+                break;
         case S_IFDIR: break;
         default:
                 must = KEY_TYPE;
@@ -336,6 +352,8 @@ static const char *keywords_fault(unsigned seen, const ManifestEntry *e) {
                 return "a keyword is missing";
         if (seen & ~(must | may))
                 return "a keyword does not go with the type";
+        if ((seen & KEYS_UNTOUCHED) != 0 && (seen & KEYS_UNTOUCHED) != KEYS_UNTOUCHED)
+                return "inode and ctime go together";
         if (e->index == 0 && !S_ISDIR(e->mode))
                 return "the tree itself is no directory";
         if (e->link_to &&
@@ -345,7 +363,7 @@ static const char *keywords_fault(unsigned seen, const ManifestEntry *e) {
         return NULL;
 }
 
-static int parse_entry(Manifest *m, char *line, char **ret_why) {
+static int parse_entry(Manifest *m, char *line, bool same_boot, char **ret_why) {
         char *path = strsep(&line, " "), *word;
         const char *why = NULL;
         unsigned seen = 0;
@@ -385,6 +403,8 @@ static int parse_entry(Manifest *m, char *line, char **ret_why) {
                 seen |= key;
         }
         why = keywords_fault(seen, e);
+        if (!same_boot)
+                e->inode = 0;
         if (!why)
                 return 0;
         r = -EBADMSG;
@@ -424,6 +444,7 @@ int mtree_parse(char *text, size_t size_bytes, Manifest **ret, unsigned *ret_lin
         char sha256[SHA256_HEX_SIZE], *line;
         const char *why;
         unsigned n_line = 0;
+        bool same_boot = false;
         int r;
 
         for (const char *p = text; (p = memchr(p, '\n', size_bytes - (size_t) (p - text))); p++)
@@ -446,9 +467,13 @@ int mtree_parse(char *text, size_t size_bytes, Manifest **ret, unsigned *ret_lin
                         why = "no mtree file";
                         goto fail;
                 }
-                if (*line == '#')
+                if (*line == '#') {
+                        const char *boot = startswith(line, BOOT);
+
+                        same_boot = same_boot || (boot && streq(boot, manifest_boot(m)));
                         continue;
-                r = parse_entry(m, line, ret_why);
+                }
+                r = parse_entry(m, line, same_boot, ret_why);
                 if (r < 0)
                         return r;
         }

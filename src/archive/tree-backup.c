@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <search.h>
+#include <sys/vfs.h>
 
 #include "archive/copy.h"
 #include "archive/tree.h"
@@ -70,7 +72,11 @@ int tree_measure(int dir_fd, TreeSize *ret, Error *reterr) {
         Measure s = { 0 };
         int r;
 
-        r = walk(&(Walk){ .root_fd = dir_fd, .visit = measure_visit, .userdata = &s, .reterr = reterr });
+        r = walk(&(Walk){ .root_fd = dir_fd,
+                        .visit = measure_visit,
+                        .userdata = &s,
+                        .serving = true,
+                        .reterr = reterr });
         tdestroy(s.links, free);
         if (r >= 0)
                 *ret = s.size;
@@ -81,12 +87,32 @@ int tree_measure(int dir_fd, TreeSize *ret, Error *reterr) {
 
 typedef struct Backup {
         int src_fd, dst_fd;
+        TreePass *pass;
         Manifest *manifest;
         MetadataContext metadata;
         Copier copier;
         void *links;
+        dev_t dst_dev;
+        dev_t local_dev; /* the last file system whose times can be relied on; 0: none yet */
         Error *reterr;
 } Backup;
+
+/* The times of a file that another machine may write to are by another clock, and seen late; those in memory are not
+ * set by writing to a mapping. */
+static bool times_tell_changes(int fd) {
+        static const unsigned long magics[] = {
+                NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC, FUSE_SUPER_MAGIC, V9FS_MAGIC,
+                CEPH_SUPER_MAGIC, AFS_SUPER_MAGIC, OCFS2_SUPER_MAGIC, 0x01161970, /* GFS2 */
+        };
+        struct statfs fs;
+
+        if (fstatfs(fd, &fs) < 0)
+                return false;
+        for (size_t i = 0; i < ELEMENTSOF(magics); i++)
+                if ((unsigned long) fs.f_type == magics[i])
+                        return false;
+        return true;
+}
 
 static int add_entry(Backup *s, WalkNode *n, ManifestEntry **ret) {
         const char *why = NULL;
@@ -98,27 +124,56 @@ static int add_entry(Backup *s, WalkNode *n, ManifestEntry **ret) {
         if (r < 0)
                 return r;
         (*ret)->mode = n->st.st_mode;
-        n->entry = *ret;
+        n->peer = *ret;
         return 0;
 }
 
-static int backup_directory(Backup *s, WalkNode *n, ManifestEntry *e) {
-        _cleanup_close_ int fd = -1;
+/* Whatever an earlier pass has put where n is to be. */
+static int clear_copy(Backup *s, WalkNode *n) {
+        return n->parent && s->pass->earlier ? tree_remove(n->parent->peer_fd, n->name, s->reterr) : 0;
+}
 
-        if (!n->parent)
+static int open_copy_of_directory(Backup *s, WalkNode *n) {
+        int r;
+
+        if (!n->parent) {
                 n->peer_fd = fcntl(s->dst_fd, F_DUPFD_CLOEXEC, 3);
-        else if (mkdirat(n->parent->peer_fd, n->name, 0700) >= 0)
+                return n->peer_fd < 0 ? -errno : 0;
+        }
+        if (mkdirat(n->parent->peer_fd, n->name, 0700) >= 0 || errno == EEXIST)
                 n->peer_fd = open_child(n->parent->peer_fd, n->name, O_RDONLY | O_DIRECTORY);
         else
-                return where_error(s->reterr, -errno, s->src_fd, n->path, "directory cannot be copied:");
-        if (n->peer_fd < 0)
-                return where_error(s->reterr, n->parent ? n->peer_fd : -errno, s->src_fd, n->path,
-                                "its copy cannot be opened:");
+                return -errno;
+        if ((n->peer_fd == -ENOTDIR || n->peer_fd == -ELOOP) && s->pass->earlier) {
+                r = clear_copy(s, n);
+                if (r < 0)
+                        return r;
+                n->peer_fd = mkdirat(n->parent->peer_fd, n->name, 0700) < 0
+                                ? -errno
+                                : open_child(n->parent->peer_fd, n->name, O_RDONLY | O_DIRECTORY);
+        }
+        return n->peer_fd < 0 ? n->peer_fd : 0;
+}
+
+static int backup_directory(Backup *s, WalkNode *n) {
+        _cleanup_close_ int fd = -1;
+        ManifestEntry *e;
+        int r;
 
         fd = open_child(n->parent ? n->parent->fd : s->src_fd, n->name, O_PATH | O_DIRECTORY);
         if (fd < 0)
                 return where_error(s->reterr, fd, s->src_fd, n->path, "directory cannot be opened:");
-        return metadata_read(&s->metadata, fd, &n->st, n->path, e);
+        if (n->st.st_dev != s->local_dev && times_tell_changes(fd))
+                s->local_dev = n->st.st_dev;
+        r = add_entry(s, n, &e);
+        if (r >= 0)
+                r = metadata_read(&s->metadata, fd, &n->st, n->path, e);
+        if (r < 0)
+                return r;
+        r = open_copy_of_directory(s, n);
+        if (r < 0)
+                return where_error(s->reterr, r, s->src_fd, n->path, "directory cannot be copied:");
+        return WALK_DESCEND;
 }
 
 /* n is the same file as first, which has been copied. */
@@ -145,32 +200,87 @@ static int backup_link(Backup *s, WalkNode *n, const ManifestEntry *first, Manif
         return r;
 }
 
+static int copy_anew(Backup *s, WalkNode *n, ManifestEntry *e) {
+        struct timespec now;
+        int r;
+
+        if (clock_gettime(CLOCK_REALTIME, &now) < 0)
+                return -errno;
+        r = copy_node(&s->copier, &s->metadata, n, n->parent->peer_fd, e);
+        if (r < 0)
+                return r;
+        if (n->st.st_dev == s->local_dev)
+                manifest_note_untouched(e, &n->st, &now);
+        s->pass->n_copied++;
+        s->pass->copied_bytes += e->size_bytes;
+        return 0;
+}
+
+/* A regular file or a symlink. */
+static int backup_file(Backup *s, WalkNode *n, ManifestEntry *e) {
+        const ManifestEntry *was = n->entry, *first;
+        int r;
+
+        if (was && manifest_untouched(was, &n->st)) {
+                r = manifest_entry_copy(e, was);
+                s->copier.path = n->path;
+                return r < 0 ? r : copier_tick(&s->copier, e->size_bytes);
+        }
+        r = clear_copy(s, n);
+        if (r >= 0)
+                r = link_seen(&s->links, &n->st, e, &first);
+        if (r < 0)
+                return r;
+        return r > 0 ? backup_link(s, n, first, e) : copy_anew(s, n, e);
+}
+
+/* What of a serving node went away or changed under the copy; the next pass comes to it. */
+static int leave_for_next_pass(Backup *s, WalkNode *n) {
+        if (s->reterr)
+                error_done(s->reterr);
+        return clear_copy(s, n);
+}
+
 static int backup_visit(WalkNode *n, void *userdata) {
-        const ManifestEntry *first;
         Backup *s = userdata;
         ManifestEntry *e;
         int r;
 
+        if (!n->exists) {
+                r = clear_copy(s, n);
+                return r < 0 ? r : WALK_SKIP;
+        }
         if (is_device(n->st.st_mode))
                 return where_error(s->reterr, -EOPNOTSUPP, s->src_fd, n->path,
                                 "is a device node, which a node's data never has");
-        r = add_entry(s, n, &e);
-        if (r < 0)
+        if (S_ISDIR(n->st.st_mode)) {
+                r = backup_directory(s, n);
+                if ((r == -ENOENT || r == -ENOTDIR || r == -ELOOP) && s->pass->serving && n->parent && !n->peer)
+                        r = leave_for_next_pass(s, n);
                 return r;
+        }
         if (is_special(n->st.st_mode)) {
+                r = clear_copy(s, n);
+                if (r >= 0)
+                        r = add_entry(s, n, &e);
+                if (r < 0)
+                        return r;
                 e->mode &= S_IFMT;
                 return WALK_SKIP;
         }
-        if (S_ISDIR(n->st.st_mode)) {
-                r = backup_directory(s, n, e);
-                return r < 0 ? r : WALK_DESCEND;
-        }
 
-        r = link_seen(&s->links, &n->st, e, &first);
-        if (r > 0)
-                r = backup_link(s, n, first, e);
-        else if (r == 0)
-                r = copy_node(&s->copier, &s->metadata, n, n->parent->peer_fd, e);
+        if (s->pass->serving && n->st.st_nlink > 1) {
+                r = clear_copy(s, n);
+                return r < 0 ? r : WALK_SKIP;
+        }
+        r = add_entry(s, n, &e);
+        if (r < 0)
+                return r;
+        r = backup_file(s, n, e);
+        if ((r == -EBUSY || r == -ENOENT) && s->pass->serving) {
+                manifest_take_back(s->manifest);
+                r = leave_for_next_pass(s, n);
+        }
         return r < 0 ? r : WALK_SKIP;
 }
 
@@ -181,18 +291,28 @@ static int backup_leave(WalkNode *n, void *userdata) {
         if (fstat(n->fd, &st) < 0)
                 return where_error(s->reterr, -errno, s->src_fd, n->path, "cannot be looked at:");
         /* Something was made, renamed or removed in it: what we have is neither before nor after. */
-        if (!same_file_state(&n->st, &st))
+        if (!same_file_state(&n->st, &st) && !s->pass->serving)
                 return where_error(s->reterr, -EBUSY, s->src_fd, n->path, "changed while it was copied");
-        return metadata_apply(&s->metadata, n->peer_fd, n->entry, true);
+        /* What is vouched for as untouched has to be so after a power cut, too. */
+        if (!s->pass->serving && (!n->parent || st.st_dev != n->parent->st.st_dev) && st.st_dev != s->dst_dev &&
+                        syncfs(n->fd) < 0)
+                return where_error(s->reterr, -errno, s->src_fd, n->path, "cannot be written to disk:");
+        return metadata_apply(&s->metadata, n->peer_fd, n->peer);
 }
 
-int tree_backup(int src_fd, int dst_fd, const TreeProgress *progress, Manifest **ret, Error *reterr) {
+int tree_backup(int src_fd, int dst_fd, TreePass *pass, const TreeProgress *progress, Manifest **ret, Error *reterr) {
         _cleanup_(owners_freep) Owners *owners = NULL;
         _cleanup_(manifest_freep) Manifest *m = NULL;
+        TreePass only_pass = { 0 };
+        struct stat st;
         Backup s;
         int r;
 
-        r = tree_empty(dst_fd, reterr);
+        pass = pass ?: &only_pass;
+        pass->n_copied = pass->copied_bytes = 0;
+        if (fstat(dst_fd, &st) < 0)
+                return where_error(reterr, -errno, dst_fd, ".", "cannot be looked at:");
+        r = pass->earlier ? 0 : tree_empty(dst_fd, reterr);
         if (r < 0)
                 return r;
         r = owners_new(&owners);
@@ -204,18 +324,23 @@ int tree_backup(int src_fd, int dst_fd, const TreeProgress *progress, Manifest *
         s = (Backup){
                 .src_fd = src_fd,
                 .dst_fd = dst_fd,
+                .pass = pass,
                 .manifest = m,
                 .metadata = { .owners = owners, .root_fd = src_fd, .reterr = reterr },
                 .copier = { .root_fd = src_fd,
                                 .progress = progress,
                                 .bytes_total = progress ? progress->bytes_total : 0,
+                                .serving = pass->serving,
                                 .reterr = reterr },
+                .dst_dev = st.st_dev,
                 .reterr = reterr,
         };
         r = walk(&(Walk){ .root_fd = src_fd,
+                        .manifest = pass->earlier,
                         .visit = backup_visit,
                         .leave = backup_leave,
                         .userdata = &s,
+                        .serving = pass->serving,
                         .reterr = reterr });
         copier_done(&s.copier);
         tdestroy(s.links, free);

@@ -179,7 +179,7 @@ static int save_leave(WalkNode *n, void *userdata) {
         if (!copy.path)
                 return -ENOMEM;
         r = metadata_read(&s->comparison.metadata, n->fd, &n->st, n->path, &copy);
-        return r < 0 ? r : metadata_apply(&s->comparison.metadata, n->peer_fd, &copy, true);
+        return r < 0 ? r : metadata_apply(&s->comparison.metadata, n->peer_fd, &copy);
 }
 
 int tree_save_differences(

@@ -9,8 +9,6 @@
 typedef struct Restore {
         Comparison comparison;
         int backup_fd, live_fd;
-        const ManifestEntry **late; /* files whose mtime is set once their content is on disk */
-        size_t n_late, n_late_allocated;
         int *file_systems; /* a directory of each that is mounted below live */
         size_t n_file_systems;
         TreeCounts counts;
@@ -27,37 +25,6 @@ static int remove_live(Restore *s, WalkNode *n) {
                 return r;
         s->counts.n_removed++;
         return WALK_SKIP;
-}
-
-/* The mtime tells the next run that a file is done, so after a power cut it must not stand on one whose content never
- * reached the disk: both passes of a file are divided by a sync. */
-static int time_later(Restore *s, const ManifestEntry *e) {
-        if (s->n_late == s->n_late_allocated) {
-                size_t n = s->n_late_allocated ? s->n_late_allocated * 2 : 64;
-                const ManifestEntry **larger = reallocarray(s->late, n, sizeof(ManifestEntry *));
-
-                if (!larger)
-                        return -ENOMEM;
-                s->late = larger;
-                s->n_late_allocated = n;
-        }
-        s->late[s->n_late++] = e;
-        return 0;
-}
-
-static int set_late_times(Restore *s) {
-        for (size_t i = 0; i < s->n_late; i++) {
-                const ManifestEntry *e = s->late[i];
-                const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, e->mtime };
-                _cleanup_close_ int dir_fd = -1;
-                const char *name;
-
-                dir_fd = open_parent_at(s->live_fd, e->path, &name);
-                if (dir_fd < 0 || utimensat(dir_fd, name, times, AT_SYMLINK_NOFOLLOW) < 0)
-                        return where_error(s->reterr, dir_fd < 0 ? dir_fd : -errno, s->live_fd, e->path,
-                                        "time cannot be set:");
-        }
-        return 0;
 }
 
 static int sync_live(Restore *s) {
@@ -140,9 +107,7 @@ static int write_file(Restore *s, WalkNode *n) {
                 return where_error(s->reterr, dst, s->live_fd, n->path, "cannot be made:");
         r = write_content(s, n, dst);
         if (r >= 0)
-                r = metadata_apply(&s->comparison.metadata, dst, n->entry, false);
-        if (r >= 0)
-                r = time_later(s, n->entry);
+                r = metadata_apply(&s->comparison.metadata, dst, n->entry);
         if (r < 0) {
                 (void) unlinkat(n->parent->fd, n->name, 0);
                 return r;
@@ -159,7 +124,7 @@ static int write_symlink(Restore *s, WalkNode *n) {
         fd = open_child(n->parent->fd, n->name, O_PATH);
         if (fd < 0)
                 return where_error(s->reterr, fd, s->live_fd, n->path, "cannot be opened:");
-        return metadata_apply(&s->comparison.metadata, fd, n->entry, true);
+        return metadata_apply(&s->comparison.metadata, fd, n->entry);
 }
 
 static int write_link(Restore *s, WalkNode *n, const ManifestEntry *first) {
@@ -180,9 +145,7 @@ static int fix_metadata(Restore *s, WalkNode *n) {
         fd = open_child(n->parent->fd, n->name, O_PATH);
         if (fd < 0)
                 return where_error(s->reterr, fd, s->live_fd, n->path, "cannot be opened:");
-        r = metadata_apply(&s->comparison.metadata, fd, n->entry, S_ISLNK(n->entry->mode));
-        if (r >= 0 && S_ISREG(n->entry->mode))
-                r = time_later(s, n->entry); /* its content may be an interrupted run's, not on disk yet */
+        r = metadata_apply(&s->comparison.metadata, fd, n->entry);
         s->counts.n_fixed++;
         return r;
 }
@@ -268,7 +231,7 @@ static int restore_leave(WalkNode *n, void *userdata) {
                 return r;
         if (n->exists)
                 s->counts.n_fixed++;
-        return metadata_apply(&s->comparison.metadata, n->fd, e, true);
+        return metadata_apply(&s->comparison.metadata, n->fd, e);
 }
 
 static void restore_done(Restore *s) {
@@ -276,7 +239,6 @@ static void restore_done(Restore *s) {
         for (size_t i = 0; i < s->n_file_systems; i++)
                 (void) safe_close(s->file_systems[i]);
         free(s->file_systems);
-        free(s->late);
 }
 
 int tree_restore(const Manifest *m, int backup_fd, int live_fd, const TreeRules *rules, const TreeProgress *progress,
@@ -301,11 +263,6 @@ int tree_restore(const Manifest *m, int backup_fd, int live_fd, const TreeRules 
                         .reterr = reterr });
         if (r >= 0)
                 r = sync_live(&s);
-        if (r >= 0 && s.n_late > 0) {
-                r = set_late_times(&s);
-                if (r >= 0)
-                        r = sync_live(&s);
-        }
         if (r >= 0 && ret)
                 *ret = s.counts;
         return r;

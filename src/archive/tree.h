@@ -43,11 +43,25 @@ int tree_measure(int dir_fd, TreeSize *ret, Error *reterr);
 
 /* --- back up --- */
 
-/* Copies the content of src_fd into dst_fd, with src_fd's own metadata as entry ".". dst_fd is emptied first: it may
- * hold what an earlier attempt left. Kept: owner, mode, times to the ns, xattrs, ACLs, hard links, holes, symlinks.
- * On return everything is on disk (syncfs). A file or directory that changes while it is copied: -EBUSY. progress may
- * be NULL. *ret is sealed and the caller's. */
-int tree_backup(int src_fd, int dst_fd, const TreeProgress *progress, Manifest **ret, Error *reterr);
+/* One of several passes over the same tree into the same copy. */
+typedef struct TreePass {
+        const Manifest *earlier; /* what the pass before has copied to dst_fd; NULL: this is the first */
+        bool serving;            /* the tree is in use, and another pass follows, when it is not any more */
+        uint64_t n_copied;       /* set: files and symlinks that this pass has copied, and their bytes */
+        uint64_t copied_bytes;
+} TreePass;
+
+/* Copies the content of src_fd into dst_fd, with src_fd's own metadata as entry ".". Kept: owner, mode, times to the
+ * ns, xattrs, ACLs, hard links, holes, symlinks. On return everything is on disk, in both trees (syncfs). progress may
+ * be NULL. *ret is sealed and the caller's.
+ *
+ * Without pass->earlier (or pass NULL) dst_fd is emptied first: it may hold what an earlier attempt left. With it, only
+ * what manifest_untouched() does not vouch for is copied, and what is gone from src_fd is removed; interrupted, it can
+ * be done again with the same earlier, or without.
+ *
+ * A file or directory that changes while it is copied: -EBUSY. With pass->serving it is left for the next pass instead,
+ * as files with more than one link are; *ret is then good for nothing but to be its `earlier`. */
+int tree_backup(int src_fd, int dst_fd, TreePass *pass, const TreeProgress *progress, Manifest **ret, Error *reterr);
 
 /* --- restore and compare --- */
 
@@ -62,8 +76,8 @@ typedef struct TreeRules {
          * live alone, for which TREE_CARRY means: removed if exact, left if not. NULL: carry everything. */
         TreeVerdict (*decide)(const char *path, const ManifestEntry *entry, void *userdata);
         void *userdata;
-        bool exact;         /* live has nothing that the manifest has not, FIFOs and sockets aside */
-        bool check_digests; /* read every file; without, a file of the same size and mtime is taken as the same */
+        bool exact;       /* live has nothing that the manifest has not, FIFOs and sockets aside */
+        bool trust_times; /* the same size and mtime are the same content: for a copy that nobody else has written to */
 } TreeRules;
 
 typedef struct TreeCounts {
@@ -73,10 +87,10 @@ typedef struct TreeCounts {
         uint64_t n_removed;     /* entries of live, those below a directory not counted */
 } TreeCounts;
 
-/* Makes live equal to the manifest under rules, writing only what differs; same content with another mtime is read and
- * compared by digest first. backup_fd holds the content as tree_backup() left it; it is checked against the digest on
+/* Makes live equal to the manifest under rules, writing only what differs: a file that manifest_untouched() does not
+ * vouch for is read and compared by digest. backup_fd holds the content as tree_backup() left it; it is checked against the digest on
  * its way: -EBADMSG, and the file is not left in live. Interrupted anywhere, a power cut included, a second run comes
- * to the same end: nothing has a temporary name, and no file gets its final mtime before its content is on disk.
+ * to the same end: nothing has a temporary name, and what the first has written is told by its content alone.
  * On return live is on disk. rules, progress and ret may be NULL (carry everything, not exact). */
 int tree_restore(const Manifest *m, int backup_fd, int live_fd, const TreeRules *rules, const TreeProgress *progress,
                 TreeCounts *ret, Error *reterr);

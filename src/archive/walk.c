@@ -195,7 +195,7 @@ static int walk_node(State *s, WalkNode *n) {
 
         n->fd = n->parent ? open_child(n->parent->fd, n->name, O_RDONLY | O_DIRECTORY)
                           : fcntl(w->root_fd, F_DUPFD_CLOEXEC, 3);
-        if (n->fd == -ENOENT && !n->entry) { /* gone meanwhile, as a node's files may be */
+        if ((n->fd == -ENOENT || n->fd == -ENOTDIR || n->fd == -ELOOP) && n->parent && w->serving) {
                 r = WALK_SKIP;
                 goto finish;
         }

@@ -26,6 +26,7 @@ struct WalkNode {
         struct stat st;
         int fd;      /* the directory in live, set while it is descended into; the entry's own is parent->fd */
         int peer_fd; /* what visit() or a child sets for its own use, -1 at first; closed after leave() */
+        void *peer;  /* the same, NULL at first */
         unsigned depth;
 };
 
@@ -36,6 +37,7 @@ typedef struct Walk {
                         void *userdata); /* WALK_DESCEND, WALK_SKIP, or a negative errno, which ends the walk */
         int (*leave)(WalkNode *n, void *userdata); /* after the children; n->fd and n->peer_fd are open. May be NULL */
         void *userdata;
+        bool serving;  /* a directory that goes away before it is descended into is passed over */
         Error *reterr; /* set for errors of the walk itself */
 } Walk;
 

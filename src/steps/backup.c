@@ -10,8 +10,16 @@
 
 #define MANIFEST_SUFFIX ".manifest"
 
+/* Passes over the data of a node that serves: as many as make what is left to do smaller, and no more. */
+#define PASSES_MAX 5
+#define SMALL_PASS_BYTES (16 * 1024 * 1024)
+#define FILE_COST_BYTES (64 * 1024) /* what copying one more file costs, in bytes of a large one */
+
 /* Runs of the same kind of undo may leave files that no manifest knows: FIFOs of run_erl, which are no content. */
 static const TreeRules exact_rules = { .exact = true };
+
+/* Of a copy, which is ours alone. */
+static const TreeRules copy_rules = { .exact = true, .trust_times = true };
 
 void backup_tree_done(BackupTree *t) {
         t->live_fd = safe_close(t->live_fd);
@@ -55,9 +63,21 @@ int backup_side_open(const Plan *p, int backup_fd, const char *kind, const char 
         return 0;
 }
 
+/* 0: there is none. */
+static int load_manifest(int dir_fd, const PlanTree *tree, Manifest **ret, Error *reterr) {
+        _cleanup_free_ char *name = NULL;
+        int r;
+
+        if (asprintf(&name, "%s" MANIFEST_SUFFIX, tree->name) < 0)
+                return -ENOMEM;
+        r = manifest_load_at(dir_fd, name, ret, reterr);
+        if (r == -ENOENT && reterr)
+                error_done(reterr);
+        return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
 int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Error *reterr) {
         _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
-        _cleanup_free_ char *name = NULL;
         int r;
 
         t.tree = &p->trees[i];
@@ -69,17 +89,12 @@ int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Er
         if (r < 0)
                 return r;
 
-        if (asprintf(&name, "%s" MANIFEST_SUFFIX, t.tree->name) < 0)
-                return -ENOMEM;
-        r = manifest_load_at(backup_fd, name, &t.manifest, reterr);
-        if (r < 0 && r != -ENOENT)
+        r = load_manifest(backup_fd, t.tree, &t.manifest, reterr);
+        if (r < 0)
                 return r;
-        if (r == -ENOENT && reterr)
-                error_done(reterr);
-
         *ret = t;
         t = BACKUP_TREE_NULL;
-        return r >= 0;
+        return r;
 }
 
 int backup_complete(const Plan *p) {
@@ -160,51 +175,92 @@ static int remove_manifests(const Plan *p, int backup_fd) {
         return 0;
 }
 
-static int back_up_tree(Context *c, int backup_fd, size_t i, Error *reterr) {
+/* One pass over tree i. The manifest of one while the node serves goes to staged_fd, for the next pass alone. */
+static int copy_tree(Context *c, int backup_fd, int staged_fd, size_t i, TreePass *pass, Error *reterr) {
         _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+        _cleanup_(manifest_freep) Manifest *earlier = NULL;
         _cleanup_free_ char *name = NULL;
-        BackupProgress progress = { .c = c, .what = "Backing up" };
+        BackupProgress progress = { .c = c, .what = pass->serving ? "Copying ahead" : "Backing up" };
         TreeProgress tree_progress;
-        TreeSize size;
+        TreeSize size = { 0 };
         int r;
 
         r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
+        if (r >= 0 && staged_fd >= 0)
+                r = load_manifest(staged_fd, t.tree, &earlier, reterr);
+        if (r >= 0 && !earlier)
+                r = tree_measure(t.live_fd, &size, reterr);
         if (r < 0)
                 return r;
-        r = tree_measure(t.live_fd, &size, reterr);
-        if (r < 0)
-                return r;
-        tree_progress = backup_progress(&progress, size.apparent_bytes);
-        r = tree_backup(t.live_fd, t.copy_fd, &tree_progress, &t.manifest, reterr);
+        pass->earlier = earlier;
+        tree_progress = backup_progress(&progress, earlier ? manifest_n_bytes(earlier) : size.apparent_bytes);
+        t.manifest = manifest_free(t.manifest);
+        r = tree_backup(t.live_fd, t.copy_fd, pass, &tree_progress, &t.manifest, reterr);
         if (r < 0)
                 return r;
         if (asprintf(&name, "%s" MANIFEST_SUFFIX, t.tree->name) < 0)
                 return -ENOMEM;
-        r = manifest_write_at(t.manifest, backup_fd, name, reterr);
+        r = manifest_write_at(t.manifest, pass->serving ? staged_fd : backup_fd, name, reterr);
         if (r < 0)
                 return r;
-        step_report(c, "%s is backed up: %zu entries, %" PRIu64 " MiB", t.tree->path, manifest_n_entries(t.manifest),
-                        manifest_n_bytes(t.manifest) >> 20);
+        step_report(c, "%s is %s: %zu entries, %" PRIu64 " MiB; %" PRIu64 " files and %" PRIu64 " MiB in this pass",
+                        t.tree->path, pass->serving ? "copied ahead" : "backed up", manifest_n_entries(t.manifest),
+                        manifest_n_bytes(t.manifest) >> 20, pass->n_copied, pass->copied_bytes >> 20);
         return 0;
 }
 
-int back_up_trees(Context *c, Error *reterr) {
-        _cleanup_close_ int backup_fd = -1;
+int copy_trees_ahead(Context *c, Error *reterr) {
+        _cleanup_close_ int backup_fd = -1, staged_fd = -1;
+        uint64_t cost, last_cost = UINT64_MAX;
         int r;
 
         r = backup_open(c->plan, &backup_fd, reterr);
         if (r < 0)
                 return r;
-        /* A manifest of an attempt that was interrupted vouches for a copy that is about to be emptied. */
+        staged_fd = make_directory_at(backup_fd, "staged");
+        if (staged_fd < 0)
+                return error_set(reterr, staged_fd, NULL, "Cannot make the directory staged in the backup %s: %m",
+                                c->plan->id);
+        for (unsigned n = 0; n < PASSES_MAX; n++) {
+                cost = 0;
+                for (size_t i = 0; i < c->plan->n_trees; i++) {
+                        TreePass pass = { .serving = true };
+
+                        r = copy_tree(c, backup_fd, staged_fd, i, &pass, reterr);
+                        if (r < 0)
+                                return r;
+                        cost += pass.copied_bytes + pass.n_copied * FILE_COST_BYTES;
+                }
+                if (cost <= SMALL_PASS_BYTES || cost > last_cost / 2)
+                        break;
+                last_cost = cost;
+        }
+        return 0;
+}
+
+int back_up_trees(Context *c, Error *reterr) {
+        _cleanup_close_ int backup_fd = -1, staged_fd = -1;
+        int r;
+
+        r = backup_open(c->plan, &backup_fd, reterr);
+        if (r < 0)
+                return r;
+        /* A manifest of an attempt that was interrupted vouches for a copy that is about to be changed. */
         r = remove_manifests(c->plan, backup_fd);
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot remove an old manifest from the backup %s: %m", c->plan->id);
+        staged_fd = openat(backup_fd, "staged", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (staged_fd < 0 && errno != ENOENT)
+                return error_set(reterr, -errno, NULL, "Cannot open the directory staged in the backup %s: %m",
+                                c->plan->id);
         for (size_t i = 0; i < c->plan->n_trees; i++) {
-                r = back_up_tree(c, backup_fd, i, reterr);
+                TreePass pass = { .serving = false };
+
+                r = copy_tree(c, backup_fd, staged_fd, i, &pass, reterr);
                 if (r < 0)
                         return r;
         }
-        return 0;
+        return tree_remove(backup_fd, "staged", reterr);
 }
 
 int backup_holds(Context *c, Error *reterr) {
@@ -221,7 +277,7 @@ int backup_holds(Context *c, Error *reterr) {
                 r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
                 if (r <= 0)
                         return r;
-                r = tree_compare(t.manifest, t.copy_fd, &exact_rules, NULL, NULL, reterr);
+                r = tree_compare(t.manifest, t.copy_fd, &copy_rules, NULL, NULL, reterr);
                 if (r > 0)
                         return 0;
         }

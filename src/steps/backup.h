@@ -4,7 +4,8 @@
 /* Backup: backups/<id>/, what one upgrade can go back to.
  *
  *     packages/        both packages, verified                               by `stage`
- *     tree/<name>/     the content of each of the plan's trees               by `backup`
+ *     tree/<name>/     the content of each of the plan's trees               by `stage`, completed by `backup`
+ *     staged/          manifests of what of them was copied while the node served; until `backup` is done
  *     <name>.manifest  what is in it; written last, so it vouches for the tree
  *     defaults/<name>/ defaults of the new package that were not taken       by `restore`
  *     after/<name>/    what the new version wrote before it was taken back   by undoing `restore` */
@@ -35,6 +36,9 @@ int backup_complete(const Plan *p);
 
 /* Whether the plan's upgrade can still be taken back: the backup is complete, and the old package is in it. */
 int backup_usable(const Plan *p, Error *reterr);
+
+/* Copies the trees while the node serves, over again as long as what has changed meanwhile gets less. */
+int copy_trees_ahead(Context *c, Error *reterr);
 
 /* Path of a staged package, given the one in the packages directory; the caller's. NULL: out of memory. */
 char *backup_package_path(const Plan *p, const char *path);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-/* The steps that copy, remove and install packages. */
+/* The steps that stage, remove and install packages. */
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -100,7 +100,7 @@ static int unpack_beside(Context *c, Error *reterr) {
         return r < 0 ? r : kind->unpack(package, c->plan->root_dir, c->plan->beside_dir, reterr);
 }
 
-int stage_packages(Context *c, Error *reterr) {
+int stage_all(Context *c, Error *reterr) {
         _cleanup_free_ char *dir = backup_path(c->plan, "/packages");
         int r;
 
@@ -117,7 +117,8 @@ int stage_packages(Context *c, Error *reterr) {
         r = sync_directory(dir);
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot sync the directory %s: %m", dir);
-        return unpack_beside(c, reterr);
+        r = unpack_beside(c, reterr);
+        return r < 0 ? r : copy_trees_ahead(c, reterr);
 }
 
 /* 1: a staged package has its digest. */

@@ -75,7 +75,7 @@ char *backup_path(const Plan *p, const char *suffix);
 
 /* The rows' functions, in the order of the table. */
 int inspect_apply(Context *c, Error *reterr); /* -EALREADY: the node runs the target; -ECANCELED: a check refused */
-int stage_packages(Context *c, Error *reterr);
+int stage_all(Context *c, Error *reterr);
 int stage_discard(Context *c, Error *reterr);
 int stage_verify(Context *c, Error *reterr);
 int stop_node(Context *c, Error *reterr);

@@ -15,9 +15,9 @@ const Step upgrade_steps[] = {
           .apply = inspect_apply },
 
         { .name = "stage", .node = NODE_UP, .place = IN_FILES,
-          .title = "copy and verify the packages of both versions",
+          .title = "verify the packages of both versions, and copy the data while the node serves",
           .undo_title = "drop what was staged",
-          .apply = stage_packages, .undo = stage_discard, .verify = stage_verify },
+          .apply = stage_all, .undo = stage_discard, .verify = stage_verify },
 
         { .name = "drain", .node = NODE_UP, .place = IN_CONDUCTOR,
           .title = "take the node out of the load balancer",
@@ -30,7 +30,7 @@ const Step upgrade_steps[] = {
           .apply = stop_node, .undo = start_old, .verify = node_stopped },
 
         { .name = "backup", .node = NODE_DOWN, .place = IN_FILES, .package_lock = true,
-          .title = "back up configuration and data, with a manifest",
+          .title = "back up what of configuration and data has changed since, with a manifest",
           .undo_title = "restore configuration and data from the backup",
           .apply = back_up_trees, .undo = restore_backup, .verify = backup_holds },
 

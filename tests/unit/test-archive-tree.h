@@ -220,7 +220,7 @@ static inline void assert_done(Fixture *f, int r) {
 
 static inline void back_up(Fixture *f) {
         f->manifest = manifest_free(f->manifest);
-        assert_done(f, tree_backup(f->live, f->backup, NULL, &f->manifest, &f->error));
+        assert_done(f, tree_backup(f->live, f->backup, NULL, NULL, &f->manifest, &f->error));
 }
 
 /* --- the oracle --- */
