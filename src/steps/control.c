@@ -19,7 +19,8 @@
 #define START_DROP_IN_DIR "/run/systemd/system/%s.d"
 #define START_DROP_IN_NAME "50-emqx-upgrade-start.conf"
 #define PROCESS_LOOK_USEC (100 * USEC_PER_MSEC) /* while something is waited for that no event announces */
-#define PROBE_LOOK_USEC (500 * USEC_PER_MSEC)   /* the same, where looking costs a connection */
+#define RUNNER_GONE_USEC (300 * USEC_PER_MSEC)
+#define PROBE_LOOK_USEC (500 * USEC_PER_MSEC) /* the same, where looking costs a connection */
 #define PROBE_TIMEOUT_USEC (2 * USEC_PER_SEC)
 #define WARNINGS_MAX 3
 #define COMMAND_UNIT "emqx-upgrade-step-command.service"
@@ -176,8 +177,9 @@ typedef struct Starting {
         bool said_running;
         bool found_running; /* by a conductor that came back: its last words were said before */
         bool runner_seen;
-        char *reason;   /* the first line that says why it cannot succeed */
-        char *warnings; /* the first lines that were some */
+        usec_t missing_since_usec; /* it was seen, and has not been since then; 0: it is there */
+        char *reason;              /* the first line that says why it cannot succeed */
+        char *warnings;            /* the first lines that were some */
         unsigned n_warnings;
         char *last; /* the last line of all */
 } Starting;
@@ -252,6 +254,17 @@ static bool answers(const Plan *p) {
         return node_vm(p, &vm) >= 0 && vm != 0;
 }
 
+/* run_erl forks twice before it is a daemon, and a look at /proc may miss what forks meanwhile: gone is what several
+ * looks have not found. */
+static bool runner_is_gone(Starting *s, usec_t now) {
+        if (runner_runs(s->c->plan)) {
+                s->runner_seen = true;
+                s->missing_since_usec = 0;
+        } else if (s->runner_seen && s->missing_since_usec == 0)
+                s->missing_since_usec = now;
+        return s->missing_since_usec != 0 && now - s->missing_since_usec >= RUNNER_GONE_USEC;
+}
+
 /* For manager_wait(): 1 ready, 0 not yet, -ECANCELED cannot become so. */
 static int ready_or_hopeless(void *userdata) {
         Starting *s = userdata;
@@ -263,11 +276,10 @@ static int ready_or_hopeless(void *userdata) {
         if (s->said_running)
                 return 1;
 
-        if (s->runner_seen && !runner_runs(s->c->plan)) {
+        if (runner_is_gone(s, now)) {
                 (void) node_log_read(s->log, on_log_line, s);
                 return -ECANCELED;
         }
-        s->runner_seen = s->runner_seen || runner_runs(s->c->plan);
         if (job_ended(s->job, &result) && !streq(result, "done"))
                 return -ECANCELED;
 
