@@ -216,12 +216,21 @@ static int copy_anew(Backup *s, WalkNode *n, ManifestEntry *e) {
         return 0;
 }
 
+/* That it is what it was is the file system's to keep; that nobody has removed it is quickly seen. */
+static bool copy_is_there(const WalkNode *n, const ManifestEntry *was) {
+        struct stat st;
+
+        return fstatat(n->parent->peer_fd, n->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                        (st.st_mode & S_IFMT) == (was->mode & S_IFMT) &&
+                        (S_ISLNK(was->mode) || (uint64_t) st.st_size == was->size_bytes);
+}
+
 /* A regular file or a symlink. */
 static int backup_file(Backup *s, WalkNode *n, ManifestEntry *e) {
         const ManifestEntry *was = n->entry, *first;
         int r;
 
-        if (was && manifest_untouched(was, &n->st)) {
+        if (was && manifest_untouched(was, &n->st) && copy_is_there(n, was)) {
                 r = manifest_entry_copy(e, was);
                 s->copier.path = n->path;
                 return r < 0 ? r : copier_tick(&s->copier, e->size_bytes);

@@ -159,7 +159,19 @@ static ExitStatus go_on(Conductor *c, const char *unit) {
         return conduct(c, true);
 }
 
-static ExitStatus verb_conduct(const char *to) {
+/* What was staged ahead is no upgrade that others have to wait for: it is taken over, whole or not. */
+static int forget_staging(Conductor *c, Error *reterr) {
+        int r;
+
+        if (!c->txn || !engine_only_stages(c->txn))
+                return 1;
+        r = txn_forget(c->txn);
+        c->txn = txn_free(c->txn);
+        return r < 0 ? error_set(reterr, r, NULL, "Cannot remove the record %s: %m", STATE_DIR "/transaction") : 0;
+}
+
+/* ahead: only what can be done while the node serves, for an upgrade that follows. */
+static ExitStatus verb_conduct(const char *to, bool ahead) {
         _cleanup_(conductor_done) Conductor c = { .lock_fd = -1, .state_fd = -1 };
         _cleanup_(error_done) Error error = ERROR_NULL;
         _cleanup_strv_ char **names = NULL;
@@ -180,12 +192,16 @@ static ExitStatus verb_conduct(const char *to) {
                 r = txn_load(c.state_fd, &c.txn, &error);
         if (r < 0)
                 return refuse(to, event, &error, r);
-        if (asprintf(&unit, "emqx-upgrade@%s.service", to) < 0)
+        if (asprintf(&unit, "emqx-upgrade%s@%s.service", ahead ? "-stage" : "", to) < 0)
                 return EXIT_INTERRUPTED;
+        if (r > 0 && !(ahead && streq(c.txn->unit, unit)))
+                r = forget_staging(&c, &error);
+        if (r < 0)
+                return refuse(to, event, &error, r);
         if (r > 0)
                 return go_on(&c, unit);
 
-        names = engine_step_names();
+        names = engine_step_names(ahead);
         r = names ? plan_new(to, &plan) : -ENOMEM;
         if (r >= 0)
                 r = txn_create(c.state_fd, plan, unit, names, &c.txn);
@@ -338,7 +354,9 @@ int main(int argc, char *argv[]) {
         umask(0077);
 
         if (argc == 3 && streq(argv[1], "conduct"))
-                return verb_conduct(argv[2]);
+                return verb_conduct(argv[2], false);
+        if (argc == 3 && streq(argv[1], "stage"))
+                return verb_conduct(argv[2], true);
         if (argc == 3 && streq(argv[1], "rollback"))
                 return verb_rollback(argv[2]);
         if (argc == 2 && streq(argv[1], "resume"))

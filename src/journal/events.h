@@ -16,6 +16,7 @@
         X(UPGRADE_STARTED,        "9a327dd35ed54cd8b3b71a5763963f80", LOG_INFO)    \
         X(UPGRADE_RESUMED,        "754941e0fabd4d829ae9e9b8af11136b", LOG_NOTICE)  \
         X(UPGRADE_DONE,           "4d8d5f74fa59472da35ef562a73188eb", LOG_NOTICE)  \
+        X(UPGRADE_STAGED,         "22ad2094267845c1a546d3839ca95d23", LOG_NOTICE)  \
         X(NOTHING_TO_DO,          "62c131fa24c3493c9426420273231c66", LOG_INFO)    \
         X(UPGRADE_REFUSED,        "9b0c6a57aaee4f0791331b106150e322", LOG_ERR)     \
         X(UPGRADE_FAILED,         "528da9830d4b4313b814b55ce09d2b63", LOG_ERR)     \
@@ -29,6 +30,7 @@
         X(STEP_UNDONE,            "7350b7307aa549739eaf764b67205a45", LOG_INFO)    \
         X(STEP_UNDO_FAILED,       "be80b68a785041dc8893dfec30684516", LOG_ERR)     \
         X(STEP_PROGRESS,          "b129dd1a61e54649b3bd7a49c1e34d8d", LOG_DEBUG)   \
+        X(TREE_COPIED,            "2300a2dfc4a64e6d966b8c0340a818a4", LOG_INFO)    \
         X(STEP_OUTPUT,            "ad613ffb7fea416eaa304a6a52a8e37a", LOG_INFO)    \
         X(CHECK_PASSED,           "81ee5a8147d64ba9a2bb9bcac6aba2ef", LOG_INFO)    \
         X(CHECK_WARNED,           "47e02d32de7547298a06e21fa18e076c", LOG_WARNING) \

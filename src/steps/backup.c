@@ -203,9 +203,14 @@ static int copy_tree(Context *c, int backup_fd, int staged_fd, size_t i, TreePas
         r = manifest_write_at(t.manifest, pass->serving ? staged_fd : backup_fd, name, reterr);
         if (r < 0)
                 return r;
-        step_report(c, "%s is %s: %zu entries, %" PRIu64 " MiB; %" PRIu64 " files and %" PRIu64 " MiB in this pass",
+        journal_event(&c->journal, EVENT_TREE_COPIED,
+                        &(JournalFields){ .step = c->step,
+                                        .bytes_done = pass->copied_bytes,
+                                        .bytes_total = manifest_n_bytes(t.manifest) },
+                        "%s is %s: %zu entries, %" PRIu64 " MiB; %" PRIu64 " files and %" PRIu64
+                        " KiB of them in this pass",
                         t.tree->path, pass->serving ? "copied ahead" : "backed up", manifest_n_entries(t.manifest),
-                        manifest_n_bytes(t.manifest) >> 20, pass->n_copied, pass->copied_bytes >> 20);
+                        manifest_n_bytes(t.manifest) >> 20, pass->n_copied, pass->copied_bytes >> 10);
         return 0;
 }
 

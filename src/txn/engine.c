@@ -19,13 +19,19 @@
 #define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC)
 #define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
 
-char **engine_step_names(void) {
+char **engine_step_names(bool ahead) {
         _cleanup_strv_ char **names = NULL;
 
-        for (size_t i = 0; i < n_upgrade_steps; i++)
+        for (size_t i = 0; i < n_upgrade_steps && !(ahead && i > 0 && upgrade_steps[i - 1].apply == stage_all); i++)
                 if (strv_extend(&names, upgrade_steps[i].name) < 0)
                         return NULL;
         return TAKE_PTR(names);
+}
+
+bool engine_only_stages(const Txn *t) {
+        const Step *last = t->n_steps > 0 ? step_find(t->steps[t->n_steps - 1].name) : NULL;
+
+        return last && last->apply == stage_all;
 }
 
 /* --- telling --- */
@@ -543,6 +549,18 @@ ExitStatus engine_run(Engine *e) {
                         return unfinished(e, r);
                 journal_event(&e->context.journal, EVENT_NOTHING_TO_DO, NULL,
                                 "The node runs EMQX %s already: nothing to do", t->plan->to);
+                return EXIT_DONE;
+        }
+        if (r == 0 && engine_only_stages(t)) { /* no upgrade that anybody could go back from, so no history */
+                r = txn_forget(t);
+                if (r < 0)
+                        return unfinished(e, r);
+                if (asprintf(&message, "The upgrade to EMQX %s is staged", t->plan->to) < 0)
+                        return unfinished(e, -ENOMEM);
+                journal_event(&e->context.journal, EVENT_UPGRADE_STAGED, NULL,
+                                "%s: packages and data are copied; systemctl start emqx-upgrade@%s.service goes on from there",
+                                message, t->plan->to);
+                (void) sd_notifyf(0, "STATUS=%s", message);
                 return EXIT_DONE;
         }
         if (r == 0) {

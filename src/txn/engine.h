@@ -35,8 +35,11 @@ typedef struct Engine {
         usec_t reported_usec; /* when a step last spoke in the journal */
 } Engine;
 
-/* Names of all steps, for txn_create(); the caller's. */
-char **engine_step_names(void);
+/* Names of all steps, for txn_create(); the caller's. ahead: those alone that an upgrade can take over. */
+char **engine_step_names(bool ahead);
+
+/* Whether t was begun with those: its end is no upgrade. */
+bool engine_only_stages(const Txn *t);
 
 /* Goes on with e->txn from wherever it is, to its end, and closes it. e->context has config, manager and event. */
 ExitStatus engine_run(Engine *e);
