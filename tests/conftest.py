@@ -45,6 +45,7 @@ ln $DATA/rules/resource:1/key.pem $DATA/rules/resource:1/same.pem
 truncate -s 8M $DATA/replayq-sparse
 chown -R emqx:emqx $DATA/rules $DATA/replayq-sparse
 setfacl -m u:daemon:r $DATA/rules/resource:1/key.pem
+chmod 2750 $DATA/rules/resource:1
 setfattr -n user.note -v kept $DATA/rules/resource:1
 touch -d '2021-03-04 05:06:07.123456789' $ETC/psk.txt $DATA/rules/resource:1
 """

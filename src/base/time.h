@@ -21,6 +21,11 @@ typedef uint64_t usec_t;
 
 usec_t now_usec(clockid_t clock);
 
+/* Of a time that is not before 1970. */
+static inline usec_t timespec_usec(const struct timespec *t) {
+        return (usec_t) t->tv_sec * USEC_PER_SEC + (usec_t) t->tv_nsec / NSEC_PER_USEC;
+}
+
 /* deadline_usec minus now on CLOCK_MONOTONIC, 0 when it has passed; USEC_INFINITY stays. */
 usec_t usec_left(usec_t deadline_usec);
 

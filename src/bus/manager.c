@@ -262,6 +262,21 @@ int manager_reload(Manager *m, Error *reterr) {
         return bus_call(m, "reload systemd", "Reload", NULL, reterr, NULL);
 }
 
+int manager_units_loaded_usec(Manager *m, usec_t *ret, Error *reterr) {
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        r = manager_check(m, reterr);
+        if (r < 0)
+                return r;
+        *ret = 0;
+        if (manager_version(m) < 250)
+                return 0;
+        r = sd_bus_get_property_trivial(
+                        m->bus, SYSTEMD_NAME, SYSTEMD_PATH, MANAGER_INTERFACE, "UnitsLoadTimestamp", &error, 't', ret);
+        return r < 0 ? bus_fail(m, reterr, "read when units were loaded", &error, r) : 0;
+}
+
 int manager_system_state(Manager *m, char **ret, Error *reterr) {
         return bus_get_string(m, "read the state of the system", SYSTEMD_PATH, MANAGER_INTERFACE, "SystemState", ret,
                         reterr);

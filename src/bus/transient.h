@@ -30,9 +30,9 @@ typedef struct TransientUnit {
         bool no_sigkill;           /* SendSIGKILL=no: after SIGTERM it is waited for, never killed (dpkg) */
 
         /* Sandboxed: no new privileges, the whole file system read-only but for read_write_paths, no devices, no
-         * namespaces, AF_UNIX sockets alone, no setuid or setgid bits (chmod(2): EPERM), UMask=0077. Not for anything
-         * that runs maintainer scripts. */
-        bool sandboxed;
+         * namespaces, AF_UNIX sockets alone, UMask=0077. Not for anything that runs maintainer scripts. quick: without
+         * what takes time to set up (filters of system calls, mounts over /proc and /sys), for what is waited for. */
+        bool sandboxed, quick;
         char *const *read_write_paths; /* absolute; "-/path" may be missing */
         bool private_network;          /* no network at all */
         char *const *capabilities;     /* CapabilityBoundingSet=, "CAP_CHOWN", …; NULL: all; empty: none */

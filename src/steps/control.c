@@ -2,6 +2,8 @@
 
 #include "steps/control.h"
 
+#include <sys/stat.h>
+
 #include <fcntl.h>
 
 #include "base/fileio.h"
@@ -150,6 +152,31 @@ static int lengthen_start_timeout(Context *c, Error *reterr) {
         if (r >= 0)
                 r = replace_volatile_file_at(AT_FDCWD, path, text, (size_t) n, 0644);
         return r < 0 ? error_set(reterr, r, NULL, "Cannot write %s: %m", path) : 0;
+}
+
+/* Neither dpkg nor rpm reloads for a unit file that it has changed, but most packages' scripts do, and a reload runs
+ * every generator. PID 1's own NeedDaemonReload goes by mtime, which two packages may have in common. */
+static int reload_if_needed(Context *c, Error *reterr) {
+        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
+        usec_t loaded_usec = 0;
+        struct stat st;
+        int r;
+
+        r = unit_state_get(c->manager, c->plan->unit, &state, reterr);
+        if (r >= 0)
+                r = manager_units_loaded_usec(c->manager, &loaded_usec, reterr);
+        if (r < 0)
+                return r;
+        if (!state.need_daemon_reload && state.fragment_path && stat(state.fragment_path, &st) >= 0 &&
+                        timespec_usec(&st.st_ctim) < loaded_usec)
+                return 0;
+        return manager_reload(c->manager, reterr);
+}
+
+int prepare_start(Context *c, Error *reterr) {
+        int r = lengthen_start_timeout(c, reterr);
+
+        return r < 0 ? r : reload_if_needed(c, reterr);
 }
 
 static int forget_start_timeout(Context *c, Error *reterr) {
@@ -338,9 +365,7 @@ int node_bring_up(Context *c, const char *version, Error *reterr) {
         pid_t vm = 0;
         int r;
 
-        r = lengthen_start_timeout(c, reterr);
-        if (r >= 0)
-                r = manager_reload(c->manager, reterr); /* neither dpkg nor rpm does it for the unit file */
+        r = prepare_start(c, reterr);
         if (r >= 0)
                 r = manager_set_enablement(c->manager, c->plan->unit, c->plan->enablement, reterr);
         if (r >= 0)

@@ -10,6 +10,10 @@
  * down. May be called again. */
 int node_stop(Context *c, Error *reterr);
 
+/* Makes PID 1 know the unit as it is on disk, with a start time-out that does not cut ours short. May be done before the
+ * node is stopped: node_bring_up() does it again only where something has changed since. */
+int prepare_start(Context *c, Error *reterr);
+
 /* Starts what is installed and returns as soon as it is ready: not when its port opens, nor when its start job ends,
  * but when the node says that it runs. A start that cannot succeed is noticed from the node's own log and processes.
  * Puts the unit's enablement back, lifts the hold, notes in the plan since when it is ready. May be called again. */

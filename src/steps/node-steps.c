@@ -22,7 +22,9 @@ int stop_node(Context *c, Error *reterr) {
                 if (r < 0 && r != -ECANCELED && r != -ETIMEDOUT)
                         return r;
         }
-        return node_stop(c, reterr);
+        /* Now, since a reload takes its time, and the node is down when it starts the new version. */
+        r = prepare_start(c, reterr);
+        return r < 0 ? r : node_stop(c, reterr);
 }
 
 int node_stopped(Context *c, Error *reterr) {

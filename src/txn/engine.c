@@ -184,6 +184,7 @@ static int start_step_unit(Engine *e, const Step *step, bool undo, const char *n
                 unit.private_network = true;
                 unit.capabilities = file_capabilities;
                 unit.idle = step->node == NODE_UP;
+                unit.quick = step->node == NODE_DOWN;
         } else
                 /* A shutdown must not break dpkg off: only the helper is told, and it lets dpkg finish. */
                 unit.kill_mode = "mixed";
