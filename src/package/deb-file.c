@@ -2,16 +2,19 @@
 
 #include "package/deb-file.h"
 
+#include <ar.h>
 #include <archive.h>
 #include <archive_entry.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "base/fileio.h"
 #include "package/control.h"
 
 #define CONTROL_BYTES_MAX (256 * 1024)
 #define CONTROL_TAR_BYTES_MAX (4 * 1024 * 1024)
 #define BLOCK_BYTES (128 * 1024)
+#define REPACK_SPARE_BYTES ((uint64_t) 64 << 20) /* Installed-Size is an estimate */
 
 static struct archive *reader_free(struct archive *a) {
         (void) archive_read_free(a);
@@ -55,8 +58,9 @@ static bool is_member(const char *name, const char *stem) {
         return false;
 }
 
-/* Goes on to the member that must be next. deb(5) lets others stand between whose names begin with an underscore. */
-static int next_member(const char *path, struct archive *ar, const char *stem, Error *reterr) {
+/* Goes on to the member that must be next. deb(5) lets others stand between whose names begin with an underscore.
+ * *ret_name (optional) is valid until the next one. */
+static int next_member(const char *path, struct archive *ar, const char *stem, const char **ret_name, Error *reterr) {
         struct archive_entry *entry;
         const char *name;
         int r;
@@ -73,6 +77,8 @@ static int next_member(const char *path, struct archive *ar, const char *stem, E
         if (!is_member(name, stem))
                 return error_set(reterr, -EBADMSG, "Fetch the package again.",
                                 "%s: not a Debian package: it has no member %s where that should be", path, stem);
+        if (ret_name)
+                *ret_name = name;
         return 0;
 }
 
@@ -83,7 +89,7 @@ static int open_deb(const char *path, struct archive **ret, Error *reterr) {
 
         r = open_ar(path, &a, reterr);
         if (r >= 0)
-                r = next_member(path, a, "debian-binary", reterr);
+                r = next_member(path, a, "debian-binary", NULL, reterr);
         if (r < 0)
                 return r;
         if (archive_read_data(a, format, sizeof(format) - 1) < 0)
@@ -129,28 +135,39 @@ static ssize_t pull_unpacked(struct archive *tar, void *userdata, const void **r
         return pull(tar, m->raw, m->raw_block, ret_block);
 }
 
-static int member_open(Member *m, const char *path, const char *stem, Error *reterr) {
+/* Up to m->raw: what the compression holds, as bytes. */
+static int member_open_raw(Member *m, const char *path, const char *stem, Error *reterr) {
         struct archive_entry *entry;
         int r;
 
-        r = next_member(path, m->ar, stem, reterr);
+        r = next_member(path, m->ar, stem, NULL, reterr);
         if (r < 0)
                 return r;
         m->ar_block = malloc(BLOCK_BYTES);
-        m->raw_block = malloc(BLOCK_BYTES);
         m->raw = archive_read_new();
-        m->tar = archive_read_new();
-        if (!m->ar_block || !m->raw_block || !m->raw || !m->tar)
+        if (!m->ar_block || !m->raw)
                 return -ENOMEM;
         if (archive_read_support_format_raw(m->raw) != ARCHIVE_OK ||
                         archive_read_support_filter_gzip(m->raw) != ARCHIVE_OK ||
                         archive_read_support_filter_xz(m->raw) != ARCHIVE_OK ||
-                        archive_read_support_filter_zstd(m->raw) != ARCHIVE_OK ||
-                        archive_read_support_format_tar(m->tar) != ARCHIVE_OK)
+                        archive_read_support_filter_zstd(m->raw) != ARCHIVE_OK)
                 return error_set(reterr, -EOPNOTSUPP, NULL, "libarchive lacks a compression that packages use");
         if (archive_read_open2(m->raw, m, NULL, pull_packed, NULL, NULL) != ARCHIVE_OK ||
                         archive_read_next_header(m->raw, &entry) != ARCHIVE_OK)
                 return bad_file(path, m->raw, "cut off or damaged", reterr);
+        return 0;
+}
+
+static int member_open(Member *m, const char *path, const char *stem, Error *reterr) {
+        int r;
+
+        r = member_open_raw(m, path, stem, reterr);
+        if (r < 0)
+                return r;
+        m->raw_block = malloc(BLOCK_BYTES);
+        m->tar = archive_read_new();
+        if (!m->raw_block || !m->tar || archive_read_support_format_tar(m->tar) != ARCHIVE_OK)
+                return -ENOMEM;
         if (archive_read_open2(m->tar, m, NULL, pull_unpacked, NULL, NULL) != ARCHIVE_OK)
                 return bad_file(path, m->tar, "cut off or damaged", reterr);
         return 0;
@@ -266,4 +283,77 @@ int deb_file_verify(const char *path, Error *reterr) {
         while ((r = archive_read_next_header(ar, &entry)) == ARCHIVE_OK)
                 ;
         return r == ARCHIVE_EOF ? 0 : bad_file(path, ar, "cut off or damaged", reterr);
+}
+
+/* --- packing it again --- */
+
+/* Appends what from holds as a member called name. limit_bytes: a package that says how large it is does not grow to
+ * more. */
+static int append_member(int fd, const char *name, const char *path, struct archive *from, uint64_t limit_bytes,
+                Error *reterr) {
+        _cleanup_free_ char *block = malloc(BLOCK_BYTES);
+        struct ar_hdr header;
+        char text[sizeof(header) + 1];
+        uint64_t size = 0;
+        off_t start;
+        ssize_t n;
+        int r;
+
+        start = lseek(fd, 0, SEEK_CUR);
+        if (!block || start < 0 || lseek(fd, (off_t) sizeof(header), SEEK_CUR) < 0)
+                return block ? -errno : -ENOMEM;
+        while ((n = archive_read_data(from, block, BLOCK_BYTES)) > 0) {
+                size += (uint64_t) n;
+                if (size > limit_bytes)
+                        return bad_file(path, NULL, "it holds more than it says", reterr);
+                r = write_all(fd, block, (size_t) n);
+                if (r < 0)
+                        return r;
+        }
+        if (n < 0)
+                return bad_file(path, from, "cut off or damaged", reterr);
+        (void) snprintf(text, sizeof(text), "%-16s%-12d%-6d%-6d%-8s%-10" PRIu64 "%s", name, 0, 0, 0, "100644", size,
+                        ARFMAG);
+        if (pwrite(fd, text, sizeof(header), start) != (ssize_t) sizeof(header))
+                return errno > 0 ? -errno : -EIO;
+        return size % 2 ? write_all(fd, "\n", 1) : 0;
+}
+
+static int repack(int fd, const char *path, uint64_t limit_bytes, Error *reterr) {
+        static const char format[] = ARMAG "debian-binary   0           0     0     100644  4         " ARFMAG "2.0\n";
+        _cleanup_(reader_freep) struct archive *ar = NULL;
+        _cleanup_(member_done) Member data = { NULL };
+        const char *name;
+        int r;
+
+        r = open_deb(path, &ar, reterr);
+        if (r >= 0)
+                r = next_member(path, ar, "control.tar", &name, reterr);
+        if (r >= 0)
+                r = write_all(fd, format, sizeof(format) - 1);
+        if (r >= 0)
+                r = append_member(fd, name, path, ar, CONTROL_TAR_BYTES_MAX, reterr);
+        if (r < 0)
+                return r;
+        data.ar = ar;
+        r = member_open_raw(&data, path, "data.tar", reterr);
+        if (r >= 0)
+                r = append_member(fd, "data.tar", path, data.raw, limit_bytes, reterr);
+        return r < 0 ? r : fsync(fd) < 0 ? -errno : 0;
+}
+
+int deb_file_repack(const Package *p, const char *to, Error *reterr) {
+        _cleanup_free_ char *part = NULL;
+        _cleanup_close_ int fd = -1;
+        int r;
+
+        if (asprintf(&part, "%s.part", to) < 0)
+                return -ENOMEM;
+        fd = open(part, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+        r = fd < 0 ? -errno : repack(fd, p->path, 2 * p->installed_bytes + REPACK_SPARE_BYTES, reterr);
+        if (r >= 0 && rename(part, to) < 0)
+                r = -errno;
+        if (r < 0)
+                (void) unlink(part);
+        return r < 0 ? error_set(reterr, r, NULL, "Cannot pack %s again as %s: %m", p->path, to) : 0;
 }

@@ -232,4 +232,5 @@ const PackageKind package_kind_deb = {
         .mend = deb_mend,
         .remove = deb_remove,
         .install = deb_install,
+        .prepare = deb_file_repack,
 };

@@ -117,6 +117,10 @@ char *backup_package_path(const Plan *p, const char *path) {
         return backup_path(p, suffix);
 }
 
+char *backup_prepared_path(const Plan *p) {
+        return backup_path(p, "/packages/prepared");
+}
+
 int backup_usable(const Plan *p, Error *reterr) {
         _cleanup_free_ char *package = NULL;
         int r;

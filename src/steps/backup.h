@@ -43,6 +43,9 @@ int copy_trees_ahead(Context *c, Error *reterr);
 /* Path of a staged package, given the one in the packages directory; the caller's. NULL: out of memory. */
 char *backup_package_path(const Plan *p, const char *path);
 
+/* That of the new version as kind->prepare has made it. The caller's; NULL: out of memory. */
+char *backup_prepared_path(const Plan *p);
+
 /* Opens backups/<id>/<kind>/<name>, made if it is missing: for what is kept beside. */
 int backup_side_open(const Plan *p, int backup_fd, const char *kind, const char *name, int *ret_fd, Error *reterr);
 

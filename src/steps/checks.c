@@ -412,8 +412,10 @@ static int check_space(Checking *k, Error *reterr) {
         for (size_t i = 0; i < p->n_trees; i++)
                 p->tree_bytes += p->trees[i].bytes;
 
-        /* The backup, what the new version may write before a rollback sets it aside, and both packages. */
+        /* The backup, what the new version may write before a rollback sets it aside, and both packages, the new one unpacked too. */
         backup = 2 * p->tree_bytes + k->target->size_bytes + (k->old ? k->old->size_bytes : 0) + SPARE_BYTES;
+        if (k->kind->prepare)
+                backup += program;
         r = free_bytes(STATE_DIR, &backup_free, &backup_dev, reterr);
         if (r >= 0)
                 r = free_bytes(p->root_dir, &program_free, &program_dev, reterr);
@@ -440,12 +442,13 @@ static const struct {
         const char *name; /* EMQX_UPGRADE_CHECK= */
         const char *needs[2];
         int (*make)(Checking *k, Error *reterr);
+        bool again; /* once more before the node is stopped */
 } checks[] = {
-        { "installation", { NULL }, check_installation },
+        { "installation", { NULL }, check_installation, true },
         { "version", { "installation" }, check_version },
-        { "package-manager", { "installation" }, check_package_manager },
-        { "unit", { "installation" }, check_unit },
-        { "node", { "installation", "unit" }, check_node },
+        { "package-manager", { "installation" }, check_package_manager, true },
+        { "unit", { "installation" }, check_unit, true },
+        { "node", { "installation", "unit" }, check_node, true },
         { "running-version", { "node", "unit" }, check_running_version },
         { "target-package", { "installation", "version" }, check_target_package },
         { "old-package", { "installation", "version" }, check_old_package },
@@ -461,7 +464,7 @@ static size_t check_index(const char *name) {
         return 0;
 }
 
-int checks_run(Context *c, CheckReport report, void *userdata, Error *reterr) {
+static int run_checks(Context *c, bool again, CheckReport report, void *userdata, Error *reterr) {
         _cleanup_(checking_done) Checking k = { .c = c };
         bool passed[ELEMENTSOF(checks)] = { false };
         int result = 0;
@@ -471,6 +474,8 @@ int checks_run(Context *c, CheckReport report, void *userdata, Error *reterr) {
                 const char *missing = NULL;
                 int r;
 
+                if (again && !checks[i].again)
+                        continue;
                 for (size_t j = 0; j < ELEMENTSOF(checks[i].needs); j++)
                         if (!missing && checks[i].needs[j] && !passed[check_index(checks[i].needs[j])])
                                 missing = checks[i].needs[j];
@@ -493,4 +498,12 @@ int checks_run(Context *c, CheckReport report, void *userdata, Error *reterr) {
                 result = error_set(reterr, -ECANCELED, error.advice, "%s", error_text(&error, r));
         }
         return result;
+}
+
+int checks_run(Context *c, CheckReport report, void *userdata, Error *reterr) {
+        return run_checks(c, false, report, userdata, reterr);
+}
+
+int checks_run_again(Context *c, CheckReport report, void *userdata, Error *reterr) {
+        return run_checks(c, true, report, userdata, reterr);
 }

@@ -20,3 +20,6 @@ typedef void (*CheckReport)(
 /* Makes every check and fills c->plan. 0: the upgrade may start. -EALREADY: the node runs the target. -ECANCELED: some
  * were refused; reterr has the first. */
 int checks_run(Context *c, CheckReport report, void *userdata, Error *reterr);
+
+/* Makes those checks once more that find out what the node is, into c->plan, a new one. */
+int checks_run_again(Context *c, CheckReport report, void *userdata, Error *reterr);

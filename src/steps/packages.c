@@ -32,14 +32,28 @@ static void on_output(const char *line, void *userdata) {
         c->report(line, c->userdata);
 }
 
-/* Unpacked files are not always synced (dpkg --force-unsafe-io, rpm): what is recorded as done must be on disk. */
+/* Unpacked files are not always synced (dpkg --force-unsafe-io, rpm): what is recorded as done must be on disk, on
+ * every file system that a package of EMQX puts files on. */
 static int sync_program(const Plan *p, Error *reterr) {
-        _cleanup_close_ int fd = open(p->root_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        const char *const places[] = { p->root_dir, "/usr", "/etc", "/var/lib" };
+        dev_t done[ELEMENTSOF(places)];
+        size_t n_done = 0;
 
-        if (fd < 0 && errno == ENOENT)
-                fd = open("/usr", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0 || syncfs(fd) < 0)
-                return error_set(reterr, -errno, NULL, "Cannot sync the file system of %s: %m", p->root_dir);
+        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
+                _cleanup_close_ int fd = open(places[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                bool seen = false;
+                struct stat st;
+
+                if (fd < 0 && errno == ENOENT)
+                        continue;
+                if (fd < 0 || fstat(fd, &st) < 0)
+                        return error_set(reterr, -errno, NULL, "Cannot open %s: %m", places[i]);
+                for (size_t k = 0; k < n_done; k++)
+                        seen = seen || done[k] == st.st_dev;
+                if (!seen && syncfs(fd) < 0)
+                        return error_set(reterr, -errno, NULL, "Cannot sync the file system of %s: %m", places[i]);
+                done[n_done++] = st.st_dev;
+        }
         return 0;
 }
 
@@ -71,14 +85,11 @@ static int keep_directories(Context *c, Error *reterr) {
 
 static int install(Context *c, const char *path, Error *reterr) {
         const PackageKind *kind = package_kind_find(c->plan->kind);
-        _cleanup_free_ char *copy = backup_package_path(c->plan, path);
         _cleanup_(package_freep) Package *package = NULL;
         PackageRun run = { .on_line = on_output, .userdata = c };
         int r;
 
-        if (!copy)
-                return -ENOMEM;
-        r = kind->read(copy, &package, reterr);
+        r = kind->read(path, &package, reterr);
         if (r >= 0)
                 r = kind->mend(&run, reterr);
         if (r >= 0)
@@ -105,25 +116,56 @@ int old_absent(Context *c, Error *reterr) {
         return c->plan->beside_dir ? 1 : package_is_installed(c, NULL, reterr);
 }
 
-/* Undoes a removal that was interrupted before it did anything, too: then the old version is there, and stays. */
+/* Undoes a removal that was interrupted before it did anything, too: then the old version is there, and stays. What our
+ * own installation has brought back stays only when it is known to be on disk: after a power cut the package manager's
+ * records may be ahead of the files, which rpm does not sync. */
 int install_old(Context *c, Error *reterr) {
+        static const char begun[] = "reinstalling";
+        _cleanup_close_ int backup_fd = -1;
+        _cleanup_free_ char *copy = NULL;
         int r;
 
-        r = package_is_installed(c, c->plan->from, reterr);
-        if (r != 0)
+        r = backup_open(c->plan, &backup_fd, reterr);
+        if (r >= 0)
+                r = package_is_installed(c, c->plan->from, reterr);
+        if (r < 0 || (r > 0 && faccessat(backup_fd, begun, F_OK, 0) < 0))
                 return r < 0 ? r : 0;
         if (c->plan->beside_dir)
                 return exchange(c, c->plan->from, reterr);
         if (!c->plan->old_path)
                 return error_set(reterr, -ENOENT, "Install it by hand, then try the way back again.",
                                 "There is no package of %s to go back to", c->plan->from);
-        return install(c, c->plan->old_path, reterr);
+        copy = backup_package_path(c->plan, c->plan->old_path);
+        if (!copy)
+                return -ENOMEM;
+        r = replace_file_at(backup_fd, begun, "", 0, 0600);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot write %s into the backup %s: %m", begun, c->plan->id);
+        r = install(c, copy, reterr);
+        if (r >= 0) {
+                r = remove_file_at(backup_fd, begun);
+                if (r < 0)
+                        return error_set(reterr, r, NULL, "Cannot remove %s from the backup %s: %m", begun,
+                                        c->plan->id);
+        }
+        return r;
 }
 
 int install_target(Context *c, Error *reterr) {
+        _cleanup_free_ char *copy = backup_package_path(c->plan, c->plan->target_path),
+                            *prepared = backup_prepared_path(c->plan);
+        bool is_prepared;
+        int r;
+
         if (c->plan->beside_dir)
                 return exchange(c, c->plan->to, reterr);
-        return install(c, c->plan->target_path, reterr);
+        if (!copy || !prepared)
+                return -ENOMEM;
+        is_prepared = access(prepared, R_OK) >= 0;
+        r = install(c, is_prepared ? prepared : copy, reterr);
+        if (r >= 0 && is_prepared && unlink(prepared) < 0)
+                r = error_set(reterr, -errno, NULL, "Cannot remove %s: %m", prepared);
+        return r;
 }
 
 int target_installed(Context *c, Error *reterr) {

@@ -107,6 +107,41 @@ int plan_add_tree(Plan *p, const char *name, const char *path, const char *real,
         return t->name && t->path && t->real && t->why ? free_and_strdup(&t->link, link) : -ENOMEM;
 }
 
+static int say_changed(const char *what, const char *was, const char *is, char **ret) {
+        return asprintf(ret, "%s was %s and is %s now", what, was ?: "not there", is) < 0 ? -ENOMEM : 1;
+}
+
+int plan_changed(const Plan *p, const Plan *now, char **ret) {
+        for (size_t i = 0; i < ELEMENTSOF(plan_fields); i++) {
+                const char *was, *is;
+
+                if (plan_fields[i].type != json_type_string)
+                        continue;
+                was = *text_field((Plan *) p, i);
+                is = *text_field((Plan *) now, i);
+                if (is && (!was || !streq(was, is)))
+                        return say_changed(plan_fields[i].key, was, is, ret);
+        }
+        for (unsigned i = 0; i < 2; i++) {
+                uint64_t was = i ? p->management_port : p->mqtt_port, is = i ? now->management_port : now->mqtt_port;
+
+                if (was != is)
+                        return asprintf(ret, "%s was %" PRIu64 " and is %" PRIu64 " now",
+                                               i ? "management_port" : "mqtt_port", was, is) < 0
+                                        ? -ENOMEM
+                                        : 1;
+        }
+        for (size_t i = 0; i < MAX(p->n_trees, now->n_trees); i++) {
+                const PlanTree *t = i < p->n_trees ? &p->trees[i] : NULL,
+                               *n = i < now->n_trees ? &now->trees[i] : NULL;
+
+                if (!t || !n || !streq(t->name, n->name) || !streq(t->real, n->real))
+                        return say_changed(
+                                        "a directory with data", t ? t->real : NULL, n ? n->real : "not there", ret);
+        }
+        return 0;
+}
+
 static int trees_to_json(const Plan *p, json_object *o) {
         json_object *list = json_object_new_array();
         int r;

@@ -69,6 +69,10 @@ DEFINE_CLEANUP(Plan *, plan_free)
 /* link may be NULL. */
 int plan_add_tree(Plan *p, const char *name, const char *path, const char *real, const char *link, const char *why);
 
+/* Compares what now says of the node with what p says: 0 the same; 1 with *ret, the caller's: "from was 4.3.12 and is
+ * 4.3.13 now". What now does not say is not compared, nor are sizes and what the upgrade itself has noted. */
+int plan_changed(const Plan *p, const Plan *now, char **ret);
+
 /* *ret is the caller's to put. */
 int plan_to_json(const Plan *p, json_object **ret);
 

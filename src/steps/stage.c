@@ -68,6 +68,22 @@ static int stage_package(Context *c, const char *path, const char *sha256, Error
         return 0;
 }
 
+static int prepare_target(Context *c, Error *reterr) {
+        const PackageKind *kind = package_kind_find(c->plan->kind);
+        _cleanup_free_ char *copy = backup_package_path(c->plan, c->plan->target_path),
+                            *prepared = backup_prepared_path(c->plan);
+        _cleanup_(package_freep) Package *package = NULL;
+        int r;
+
+        if (!kind->prepare)
+                return 0;
+        if (!copy || !prepared)
+                return -ENOMEM;
+        step_report(c, "Packing %s again without compression", copy);
+        r = kind->read(copy, &package, reterr);
+        return r < 0 ? r : kind->prepare(package, prepared, reterr);
+}
+
 /* suffix: ".part" of an unfinished one, "" of the other version's directory itself. */
 static int remove_beside(const char *beside_dir, const char *suffix, Error *reterr) {
         _cleanup_free_ char *path = NULL;
@@ -201,6 +217,8 @@ int stage_all(Context *c, Error *reterr) {
         r = stage_package(c, c->plan->target_path, c->plan->target_sha256, reterr);
         if (r >= 0 && c->plan->old_path)
                 r = stage_package(c, c->plan->old_path, c->plan->old_sha256, reterr);
+        if (r >= 0)
+                r = prepare_target(c, reterr);
         if (r < 0)
                 return r;
         r = sync_directory(dir);

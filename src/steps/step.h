@@ -78,6 +78,7 @@ int inspect_apply(Context *c, Error *reterr); /* -EALREADY: the node runs the ta
 int stage_all(Context *c, Error *reterr);
 int stage_discard(Context *c, Error *reterr);
 int stage_verify(Context *c, Error *reterr);
+int recheck_apply(Context *c, Error *reterr); /* -ECANCELED: the node is not as the plan has it any more */
 int stop_node(Context *c, Error *reterr);
 int start_old(Context *c, Error *reterr);
 int node_stopped(Context *c, Error *reterr);

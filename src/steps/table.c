@@ -24,6 +24,10 @@ const Step upgrade_steps[] = {
           .undo_title = "put the node back into the load balancer",
           .apply = drain_node, .undo = undrain_node },
 
+        { .name = "recheck", .node = NODE_UP, .place = IN_CONDUCTOR, .package_lock = true,
+          .title = "look once more whether the node is as the plan has it",
+          .apply = recheck_apply },
+
         { .name = "stop", .node = NODE_UP, .place = IN_CONDUCTOR, .package_lock = true,
           .title = "hold the node and stop it",
           .undo_title = "start the old version and wait until it is ready",

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The operator's hooks: around the time in which the node is down, with what they need to know, and never in the way of it."""
 
+import pytest
+
+from test_refusals import refused
 from upgrade import REFUSED, ROLLED_BACK, assert_node_is, event_names, events, exit_status, start
 
 HOOKS = "/etc/emqx-upgrade/hooks.d"
@@ -94,3 +97,29 @@ def test_plan_runs_no_hook(node):
     hook(node, "note")
     assert node.run("emqx-upgrade plan 4.4.0").returncode == 0
     assert ran(node) == []
+
+
+@pytest.mark.parametrize("change, says, undo", [
+    ("systemctl disable emqx", "enablement was enabled and is disabled now", "systemctl enable emqx"),
+    ("sed -i 's/^listener.tcp.external = .*/listener.tcp.external = 0.0.0.0:1884/' /etc/emqx/emqx.conf",
+     "mqtt_port was 1883 and is 1884 now", "sed -i 's/^listener.tcp.external = .*/listener.tcp.external = 0.0.0.0:1883/' /etc/emqx/emqx.conf"),
+    ("mkdir -m 750 /srv/data; chown emqx: /srv/data; sed -i '$anode.data_dir = /srv/data' /etc/emqx/emqx.conf",
+     "a directory with data was not there and is /srv/data now", "sed -i '$d' /etc/emqx/emqx.conf"),
+    ("sed -i '/^Package: emqx$/,/^$/s/^Status: .*/Status: install ok half-configured/' /var/lib/dpkg/status",
+     "half", "dpkg --configure -a"),
+])
+def test_node_that_is_changed_underfoot_is_not_stopped(underfoot, change, says, undo):
+    """By another admin, or by unattended-upgrades, while the data was copied and the node drained."""
+    pid = underfoot.unit("emqx.service")["MainPID"]
+    hook(underfoot, "changes", f"#!/bin/sh\n[ $1 != drain ] || {{ {change}; }}\n")
+    refused(underfoot, says=[says])
+    underfoot.run(undo)
+    assert underfoot.unit("emqx.service")["MainPID"] == pid
+    assert_node_is(underfoot, "4.3.12")
+
+
+@pytest.fixture(scope="module")
+def underfoot(boot_node):
+    m = boot_node(kind="deb")
+    yield m
+    m.stop()

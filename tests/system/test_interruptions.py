@@ -6,7 +6,7 @@ import pytest
 from upgrade import (assert_node_is, event_names, events, package_state, retained, running_version, start,
                      wait_for_end, assert_nothing_is_left)
 
-STEPS = ["inspect", "stage", "drain", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain", "commit"]
+STEPS = ["inspect", "stage", "drain", "recheck", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain", "commit"]
 
 #: Runs the conductor under strace once, which kills it at its N-th replacement of the record; then never again.
 KILLER = """#!/bin/sh

@@ -46,7 +46,7 @@ def test_journal_tells_every_step_in_order(upgraded):
     node = upgraded.node
     done = events(node, "step-done")
     assert [e["EMQX_UPGRADE_STEP"] for e in done] == [
-        "inspect", "stage", "drain", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain", "commit"]
+        "inspect", "stage", "drain", "recheck", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain", "commit"]
     assert all(int(e["EMQX_UPGRADE_USEC"]) > 0 for e in done)
     names = event_names(node)
     assert names[0] == "upgrade-started" and "upgrade-done" in names

@@ -393,6 +393,38 @@ static void assert_back_on_old(Fixture *f, bool remove_first, usec_t usec) {
         f->output = NULL;
 }
 
+/* For less time while the node is down; with nothing else than what was verified. */
+static void packing_again_changes_nothing_but_the_compression(void **state) {
+        _cleanup_free_ char *script = NULL;
+        _cleanup_(package_freep) Package *p = package("new"), *again = NULL;
+        Fixture *f = *state;
+
+        assert_ok(f, deb->prepare(p, "/prepared", &f->error));
+        assert_true(asprintf(&script,
+                                    "same() { [ \"$(dpkg-deb --$1 %s | sha256sum)\" = \"$(dpkg-deb --$1 /prepared | "
+                                    "sha256sum)\" ]; }; same fsys-tarfile && same ctrl-tarfile && "
+                                    "ar p /prepared data.tar | tar t >/dev/null && ! [ -e /prepared.part ]",
+                                    p->path) > 0);
+        assert_int_equal(shell(script), 0);
+        assert_ok(f, deb->read("/prepared", &again, &f->error));
+        assert_string_equal(again->version, p->version);
+        assert_ok(f, deb->verify("/prepared", &f->error));
+        assert_ok(f, install(f, "old"));
+        assert_ok(f, deb->install(again, NULL, &f->error));
+        assert_string_equal(installed(), "4.4.0 install ok installed");
+
+        /* A damaged one leaves nothing, and what is there already is replaced. */
+        free(script);
+        assert_true(asprintf(&script, "head -c -3000 %s >/short.deb", p->path) > 0);
+        assert_int_equal(shell(script), 0);
+        assert_int_equal(free_and_strdup(&p->path, "/short.deb") < 0, 0);
+        assert_int_equal(deb->prepare(p, "/other", &f->error), -EBADMSG);
+        assert_int_equal(shell("! ls /other /other.part 2>/dev/null"), 0);
+        error_done(&f->error);
+        assert_ok(f, deb->prepare(again, "/prepared", &f->error));
+        assert_ok(f, deb->verify("/prepared", &f->error));
+}
+
 static void kill_at_many_points(Fixture *f, const char *install_name) {
         _cleanup_free_ char *script = NULL;
         unsigned n_broken = 0;
@@ -439,6 +471,7 @@ int main(void) {
                 TEST(package_that_others_depend_on_is_refused),
                 TEST(failing_postinst_is_quoted_and_can_be_undone),
                 TEST(works_while_its_lock_is_held_by_our_parent),
+                TEST(packing_again_changes_nothing_but_the_compression),
                 TEST(install_killed_anywhere_can_be_undone),
                 TEST(remove_killed_anywhere_can_be_undone),
         };
