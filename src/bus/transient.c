@@ -189,6 +189,29 @@ static int add_identity(sd_bus_message *message, const TransientUnit *unit) {
         return r;
 }
 
+/* BindReadOnlyPaths: a(ssbt), that is from, to, ignore a missing one, flags (MS_REC or 0). */
+static int add_binds(sd_bus_message *message, char *const *binds) {
+        int r;
+
+        r = sd_bus_message_open_container(message, 'r', "sv");
+        if (r >= 0)
+                r = sd_bus_message_append(message, "s", "BindReadOnlyPaths");
+        if (r >= 0)
+                r = sd_bus_message_open_container(message, 'v', "a(ssbt)");
+        if (r >= 0)
+                r = sd_bus_message_open_container(message, 'a', "(ssbt)");
+        for (; r >= 0 && *binds; binds++) {
+                _cleanup_free_ char *from = strndup(*binds, strcspn(*binds, ":"));
+
+                r = from ? sd_bus_message_append(
+                                           message, "(ssbt)", from, strchrnul(*binds, ':') + 1, false, UINT64_C(0))
+                         : -ENOMEM;
+        }
+        for (int i = 0; r >= 0 && i < 3; i++)
+                r = sd_bus_message_close_container(message);
+        return r;
+}
+
 static int add_limits(sd_bus_message *message, const TransientUnit *unit, unsigned version) {
         uint64_t mask;
         int r;
@@ -203,6 +226,10 @@ static int add_limits(sd_bus_message *message, const TransientUnit *unit, unsign
                 r = add_slow_sandbox(message);
         if (r >= 0 && unit->read_write_paths)
                 r = add_strv(message, "ReadWritePaths", unit->read_write_paths);
+        if (r >= 0 && unit->bind_read_only_paths)
+                r = add_binds(message, unit->bind_read_only_paths);
+        if (r >= 0 && unit->private_tmp)
+                r = sd_bus_message_append(message, "(sv)", "PrivateTmp", "b", true);
         if (r >= 0 && unit->private_network)
                 r = sd_bus_message_append(message, "(sv)", "PrivateNetwork", "b", true);
         if (r >= 0 && unit->capabilities) {

@@ -33,9 +33,11 @@ typedef struct TransientUnit {
          * namespaces, AF_UNIX sockets alone, UMask=0077. Not for anything that runs maintainer scripts. quick: without
          * what takes time to set up (filters of system calls, mounts over /proc and /sys), for what is waited for. */
         bool sandboxed, quick;
-        char *const *read_write_paths; /* absolute; "-/path" may be missing */
-        bool private_network;          /* no network at all */
-        char *const *capabilities;     /* CapabilityBoundingSet=, "CAP_CHOWN", …; NULL: all; empty: none */
+        char *const *read_write_paths;     /* absolute; "-/path" may be missing */
+        char *const *bind_read_only_paths; /* "/from:/to": shown there, to it alone */
+        bool private_network;              /* no network at all */
+        bool private_tmp;                  /* a /tmp of its own, gone with it */
+        char *const *capabilities;         /* CapabilityBoundingSet=, "CAP_CHOWN", …; NULL: all; empty: none */
         bool idle; /* runs only when nothing else wants CPU or disk, for what runs beside a serving broker */
 
         uint64_t limit_nofile; /* 0: systemd's default */

@@ -18,6 +18,8 @@
 typedef struct Setting {
         char *key;
         char *value;
+        const char *file; /* one of the Conf's */
+        unsigned line;
         bool included;
 } Setting;
 
@@ -26,6 +28,7 @@ struct Conf {
         Setting *settings;
         size_t n_settings;
         char **includes;
+        char **files; /* that were read */
 };
 
 Conf *conf_free(Conf *c) {
@@ -38,6 +41,7 @@ Conf *conf_free(Conf *c) {
         free(c->settings);
         free(c->path);
         strv_free(c->includes);
+        strv_free(c->files);
         return mfree(c);
 }
 
@@ -73,9 +77,11 @@ static bool is_latin1(const char *s, size_t n) {
         return true;
 }
 
-static int add_setting(Conf *c, const char *key, size_t key_len, const char *value, size_t value_len, bool included) {
+static int add_setting(Conf *c, const char *key, size_t key_len, const char *value, size_t value_len, unsigned line,
+                bool included) {
         Setting *larger = reallocarray(c->settings, c->n_settings + 1, sizeof(*larger));
-        Setting s = { strndup(key, key_len), strndup(value, value_len), included };
+        Setting s = { strndup(key, key_len), strndup(value, value_len), c->files[strv_length(c->files) - 1], line,
+                included };
 
         if (larger)
                 c->settings = larger;
@@ -95,7 +101,8 @@ static bool is_placeholder(const char *s, size_t n) {
 }
 
 /* One line s of n bytes, without its end. NULL: fine, else what is wrong with it. */
-static const char *parse_line(Conf *c, const char *s, size_t n, bool at_eof, bool included, int *ret_r) {
+static const char *parse_line(
+                Conf *c, const char *s, size_t n, unsigned line, bool at_eof, bool included, int *ret_r) {
         size_t blank = strspn(s, BLANK), key_len, value_len;
         const char *p = s + blank, *end = s + n, *value;
 
@@ -128,7 +135,7 @@ static const char *parse_line(Conf *c, const char *s, size_t n, bool at_eof, boo
         value_len = (size_t) (end - value);
         if (!is_latin1(value, value_len))
                 return "the value has a character that Latin-1 does not have";
-        *ret_r = add_setting(c, p, key_len, value, value_len, included);
+        *ret_r = add_setting(c, p, key_len, value, value_len, line, included);
         return NULL;
 }
 
@@ -141,6 +148,9 @@ static int load_file(Conf *c, const char *path, bool included, Error *reterr) {
         r = read_file_at(AT_FDCWD, path, FILE_BYTES_MAX, &text, &size);
         if (r < 0)
                 return error_set(reterr, r, NULL, "%s: cannot be read: %m", path);
+        r = strv_extend(&c->files, path);
+        if (r < 0)
+                return r;
         if (strlen(text) != size)
                 return error_set(reterr, -EBADMSG, "Put the configuration file back.", "%s: is not a text file", path);
 
@@ -152,7 +162,7 @@ static int load_file(Conf *c, const char *path, bool included, Error *reterr) {
                 if (!at_eof && end > s && end[-1] == '\r')
                         end--;
                 *end = 0;
-                wrong = parse_line(c, s, (size_t) (end - s), at_eof, included, &r);
+                wrong = parse_line(c, s, (size_t) (end - s), line, at_eof, included, &r);
                 if (wrong)
                         return error_set(reterr, -EBADMSG, "Correct that line: the node would not start with it.",
                                         "%s:%u: %s", path, line, wrong);
@@ -211,20 +221,31 @@ static int env_value(const char *key, char **environment, const char **ret) {
         return 0;
 }
 
-static const char *file_value(const Conf *c, const char *key) {
-        const char *found = NULL;
-        bool found_included = true;
+static const Setting *file_setting(const Conf *c, const char *key) {
+        const Setting *found = NULL;
 
         for (size_t i = 0; i < c->n_settings; i++) {
                 const Setting *s = c->settings + i;
 
                 /* The last one wins, but an included one never over one of the file itself. */
-                if (streq(s->key, key) && (!s->included || found_included)) {
-                        found = s->value;
-                        found_included = s->included;
-                }
+                if (streq(s->key, key) && (!s->included || !found || found->included))
+                        found = s;
         }
         return found;
+}
+
+bool conf_where(const Conf *c, const char *key, const char **ret_file, unsigned *ret_line) {
+        const Setting *s = file_setting(c, key);
+
+        if (!s)
+                return false;
+        *ret_file = s->file;
+        *ret_line = s->line;
+        return true;
+}
+
+const char *conf_next_value(const Conf *c, size_t i) {
+        return i < c->n_settings ? c->settings[i].value : NULL;
 }
 
 static int substituted_value(
@@ -274,12 +295,13 @@ static int substitute(const Conf *c, const char *key, const char *value, char **
 
 static int substituted_value(
                 const Conf *c, const char *key, char **environment, unsigned depth, char **ret, Error *reterr) {
+        const Setting *setting = file_setting(c, key);
         const char *value = NULL;
 
         if (env_value(key, environment, &value) < 0)
                 return -ENOMEM;
-        if (!value)
-                value = file_value(c, key);
+        if (!value && setting)
+                value = setting->value;
         if (!value || !*value) /* an empty variable takes the key away */
                 return 0;
         return substitute(c, key, value, environment, depth, ret, reterr);

@@ -21,5 +21,11 @@ DEFINE_CLEANUP(Conf *, conf_free)
  * $(…) that leads nowhere or in a circle. */
 int conf_value(const Conf *c, const char *key, char **environment, char **ret, Error *reterr);
 
+/* Where the file, or one that it includes, sets key; the one that counts. file is c's. False: nowhere. */
+bool conf_where(const Conf *c, const char *key, const char **ret_file, unsigned *ret_line);
+
+/* The i-th value there is, of whichever key: what may have to be hidden. NULL behind the last. */
+const char *conf_next_value(const Conf *c, size_t i);
+
 /* conf_load() and conf_value(): the common case. */
 int conf_get(const char *path, const char *root_dir, const char *key, char **environment, char **ret, Error *reterr);

@@ -10,6 +10,7 @@
 
 #include "base/fileio.h"
 #include "package/control.h"
+#include "package/extract.h"
 
 #define CONTROL_BYTES_MAX (256 * 1024)
 #define CONTROL_TAR_BYTES_MAX (4 * 1024 * 1024)
@@ -283,6 +284,21 @@ int deb_file_verify(const char *path, Error *reterr) {
         while ((r = archive_read_next_header(ar, &entry)) == ARCHIVE_OK)
                 ;
         return r == ARCHIVE_EOF ? 0 : bad_file(path, ar, "cut off or damaged", reterr);
+}
+
+int deb_file_extract(const Package *p, const char *root_dir, int dir_fd, Error *reterr) {
+        _cleanup_(reader_freep) struct archive *ar = NULL;
+        _cleanup_(member_done) Member m = { NULL };
+        int r;
+
+        r = open_deb(p->path, &ar, reterr);
+        if (r >= 0)
+                r = next_member(p->path, ar, "control.tar", NULL, reterr);
+        if (r < 0)
+                return r;
+        m.ar = ar;
+        r = member_open(&m, p->path, "data.tar", reterr);
+        return r < 0 ? r : extract_program(p, m.tar, root_dir, dir_fd, reterr);
 }
 
 /* --- packing it again --- */

@@ -16,5 +16,8 @@ int deb_file_control(const char *path, char **ret, Error *reterr);
  * time on xz. -EBADMSG as below; of a package that was verified neither the content nor the control member changes. */
 int deb_file_repack(const Package *p, const char *to, Error *reterr);
 
+/* PackageKind.extract. */
+int deb_file_extract(const Package *p, const char *root_dir, int dir_fd, Error *reterr);
+
 /* Unpacks all of it into nowhere: -EBADMSG where a byte is missing, or has changed in a way that shows. */
 int deb_file_verify(const char *path, Error *reterr);

@@ -232,5 +232,6 @@ const PackageKind package_kind_deb = {
         .mend = deb_mend,
         .remove = deb_remove,
         .install = deb_install,
+        .extract = deb_file_extract,
         .prepare = deb_file_repack,
 };

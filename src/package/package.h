@@ -89,6 +89,10 @@ typedef struct PackageKind {
         int (*remove)(const char *name, const PackageRun *run, Error *reterr);
         int (*install)(const Package *p, const PackageRun *run, Error *reterr);
 
+        /* Extracts the program of p, what its package would have below root_dir, into dir_fd, which is empty: to ask it
+         * something, never to run the node. Files are ours, for everybody to read. */
+        int (*extract)(const Package *p, const char *root_dir, int dir_fd, Error *reterr);
+
         /* Writes to, a package with the same content as p, which installs in less time. NULL: there is nothing to gain. */
         int (*prepare)(const Package *p, const char *to, Error *reterr);
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "package/extract.h"
 #include "package/rpm-run.h"
 
 #define LINE_PREFIX "package:<"
@@ -172,6 +173,19 @@ int rpm_file_verify(const char *path, Error *reterr) {
         if (r <= 0)
                 return r;
         return bad_file(path, "cut off or damaged: its digests do not match", find_reason(output, path), reterr);
+}
+
+int rpm_file_extract(const Package *p, const char *root_dir, int dir_fd, Error *reterr) {
+        struct archive *a = archive_read_new();
+        int r = -ENOMEM;
+
+        if (a && archive_read_support_filter_all(a) >= ARCHIVE_WARN &&
+                        archive_read_support_format_cpio(a) == ARCHIVE_OK)
+                r = archive_read_open_filename(a, p->path, 128 * 1024) != ARCHIVE_OK
+                                ? bad_file(p->path, "cut off or damaged", archive_error_string(a), reterr)
+                                : extract_program(p, a, root_dir, dir_fd, reterr);
+        (void) archive_read_free(a);
+        return r;
 }
 
 /* --- files that it would unpack --- */

@@ -27,3 +27,6 @@ int rpm_file_verify(const char *path, Error *reterr);
 /* Removes the temporary files (NAME;0123abcd) of a broken off unpacking of path. 1 where there were any, or any other
  * file of its is there; 0 where nothing of it is. */
 int rpm_file_sweep(const char *path, Error *reterr);
+
+/* PackageKind.extract. */
+int rpm_file_extract(const Package *p, const char *root_dir, int dir_fd, Error *reterr);

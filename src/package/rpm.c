@@ -358,4 +358,5 @@ const PackageKind package_kind_rpm = {
         .mend = rpm_mend,
         .remove = rpm_remove,
         .install = rpm_install,
+        .extract = rpm_file_extract,
 };

@@ -497,7 +497,7 @@ static int extract_entry(Zip *z, int dir_fd, const char *name, uid_t uid, gid_t 
         return fchownat(parent_fd, last, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
 }
 
-int zip_file_extract(const char *path, int dir_fd, uid_t uid, gid_t gid, Error *reterr) {
+static int extract_all(const char *path, int dir_fd, uid_t uid, gid_t gid, Error *reterr) {
         _cleanup_(zip_done) Zip z = { NULL };
         int r;
 
@@ -516,5 +516,13 @@ int zip_file_extract(const char *path, int dir_fd, uid_t uid, gid_t gid, Error *
                         return error_set(reterr, r, r == -ENOSPC || r == -EDQUOT ? "Make room there." : NULL,
                                         "Cannot extract '%s' of %s: %m", name, path);
         }
+        return r;
+}
+
+int zip_file_extract(const char *path, int dir_fd, uid_t uid, gid_t gid, Error *reterr) {
+        mode_t old_umask = umask(0022); /* the node's user has to get in, whatever ours is */
+        int r = extract_all(path, dir_fd, uid, gid, reterr);
+
+        (void) umask(old_umask);
         return r;
 }

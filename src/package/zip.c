@@ -223,6 +223,11 @@ static int zip_exchange(const char *root_dir, const char *beside_dir, const char
         return zip_exchange(root_dir, beside_dir, version, reterr);
 }
 
+static int zip_extract(const Package *p, const char *root_dir, int dir_fd, Error *reterr) {
+        (void) root_dir;
+        return zip_file_extract(p->path, dir_fd, geteuid(), getegid(), reterr);
+}
+
 const PackageKind package_kind_zip = {
         .name = "zip",
         .default_root_dir = "/opt/emqx",
@@ -235,4 +240,5 @@ const PackageKind package_kind_zip = {
         .check_install = zip_check_install,
         .unpack = zip_unpack,
         .exchange = zip_exchange,
+        .extract = zip_extract,
 };

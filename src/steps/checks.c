@@ -14,6 +14,7 @@
 #include "node/status.h"
 #include "package/store.h"
 #include "steps/control.h"
+#include "steps/judge.h"
 #include "steps/places.h"
 
 #include <fcntl.h>
@@ -389,6 +390,20 @@ static int check_dependencies(Checking *k, Error *reterr) {
         return r < 0 ? r : 1;
 }
 
+/* Whether 4.4 takes a configuration is for 4.4 to say. */
+static int check_configuration(Checking *k, Error *reterr) {
+        _cleanup_(error_done) Error why = ERROR_NULL;
+        int r;
+
+        r = judge_configuration(k->c, k->target, &k->text, &why);
+        if (r >= 0)
+                return 1;
+        if ((r != -ECANCELED && r != -ENOEXEC) || k->c->config->require_accepted_configuration)
+                return error_set(reterr, r, why.advice, "%s", error_text(&why, r));
+        found(k, "%s; RequireAcceptedConfiguration=no allows that", error_text(&why, r));
+        return 0;
+}
+
 /* --- room --- */
 
 static int free_bytes(const char *path, uint64_t *ret_bytes, dev_t *ret_dev, Error *reterr) {
@@ -454,6 +469,7 @@ static const struct {
         { "old-package", { "installation", "version" }, check_old_package },
         { "dependencies", { "target-package" }, check_dependencies },
         { "space", { "target-package", "node" }, check_space },
+        { "configuration", { "dependencies", "node" }, check_configuration },
 };
 
 static size_t check_index(const char *name) {

@@ -110,6 +110,7 @@ static const struct {
         { section, key, default_value, parse, offsetof(Config, field) }
         KEY("Upgrade", "PackagesDirectory", "/var/lib/emqx-upgrade/packages", parse_directory, packages_dir),
         KEY("Upgrade", "RequireOldPackage", "yes", parse_boolean, require_old_package),
+        KEY("Upgrade", "RequireAcceptedConfiguration", "yes", parse_boolean, require_accepted_configuration),
         KEY("Upgrade", "AllowLostFixes", "no", parse_boolean, allow_lost_fixes),
         KEY("Upgrade", "LockTimeoutSec", "5min", parse_span, lock_timeout_usec),
         KEY("Upgrade", "StopTimeoutSec", "3min", parse_span, stop_timeout_usec),

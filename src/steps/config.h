@@ -11,6 +11,7 @@ typedef struct Config {
         /* [Upgrade] */
         char *packages_dir;
         bool require_old_package;
+        bool require_accepted_configuration;
         bool allow_lost_fixes;
         usec_t lock_timeout_usec;
         usec_t stop_timeout_usec;

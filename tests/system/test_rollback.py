@@ -24,7 +24,7 @@ def assert_back(m, before, messages):
 def test_bad_new_version_leads_back(kind, node_factory, variant, cause):
     m = node_factory(target=variant)
     m.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf",
-            "[Upgrade]\nStartTimeoutSec=10s\nVerifyTimeoutSec=8s\n", mode=0o644)
+            "[Upgrade]\nStartTimeoutSec=10s\nVerifyTimeoutSec=8s\nRequireAcceptedConfiguration=no\n", mode=0o644)
     before, messages = node_files(m), retained(m, m.n_retained)
 
     assert start(m).returncode != 0
@@ -54,6 +54,7 @@ def test_bad_package_leads_back(kind, node_factory, cause):
 
 def test_failed_start_is_noticed_long_before_the_time_out(node_factory):
     m = node_factory(target="4.4.0-rejects-conf")
+    m.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf", "[Upgrade]\nRequireAcceptedConfiguration=no\n", mode=0o644)
 
     assert start(m).returncode != 0
     (failed,) = [e for e in events(m, "node-failing")]

@@ -250,11 +250,17 @@ static void a_release_is_unpacked_beside_with_its_owner(void **state) {
         Fixture *f = *state;
         struct stat st;
 
+        assert_int_equal(umask(0077), 0022); /* as that of a step is */
         assert_int_equal(zip->unpack(p, f->root, f->beside, NULL), 0);
         assert_int_equal(zip->unpack(p, f->root, f->beside, NULL), 0); /* it is there */
+        assert_int_equal(umask(0022), 0077);
         assert_version(f->beside, "4.4.0");
 
         link = in(f->beside, "lib/emqx/link");
+        program = in(f->beside, "erts-12.1/bin");
+        assert_int_equal(lstat(program, &st), 0);
+        assert_int_equal(st.st_mode, S_IFDIR | 0755);
+        free(program);
         program = in(f->beside, "erts-12.1/bin/beam.smp");
         conf = in(f->beside, "etc/emqx.conf");
         assert_int_equal(lstat(program, &st), 0);

@@ -194,9 +194,8 @@ generate(Conf, Dir) ->
     Stamp = io_lib:format("~4..0w.~2..0w.~2..0w.~2..0w.~2..0w.~2..0w", [Y, Mo, D, H, Mi, S]),
     App = filename:join(Dir, ["app.", Stamp, ".config"]),
     Vm = filename:join(Dir, ["vm.", Stamp, ".args"]),
-    Config = [{kernel, [{logger_level, list_to_atom(Get("log.level"))}, {logger, log_handlers(Conf)}]},
-              {ekka, [{cluster_autoclean, milliseconds(Get("cluster.autoclean"))}]},
-              {emqx, [{conf, Conf}]}],
+    %% The schema of a plugin has nothing for the kernel.
+    Config = case Get("log.level") of undefined -> [{plugin, Conf}]; _ -> config(Conf) end,
     ok = file:write_file(App, io_lib:format("~tp.~n", [Config]), []),
     Arguments = [{"-name", "node.name"}, {"-setcookie", "node.cookie"}, {"+P", "node.process_limit"},
                  {"+Q", "node.max_ports"}, {"+A", "node.async_threads"}, {"-env ERL_CRASH_DUMP", "node.crash_dump"},
@@ -204,6 +203,12 @@ generate(Conf, Dir) ->
     ok = file:write_file(Vm, [[A, " ", Get(K), "\n"] || {A, K} <- Arguments, Get(K) =/= undefined]),
     [keep_newest(Dir, Pattern) || Pattern <- ["app.*.config", "vm.*.args"]],
     io:format(" -config ~s -args_file ~s -vm_args ~s ~n", [App, Vm, Vm]).
+
+config(Conf) ->
+    Get = fun(K) -> proplists:get_value(K, Conf) end,
+    [{kernel, [{logger_level, list_to_atom(Get("log.level"))}, {logger, log_handlers(Conf)}]},
+              {ekka, [{cluster_autoclean, milliseconds(Get("cluster.autoclean"))}]},
+              {emqx, [{conf, Conf}]}].
 
 %% log.to: file means emqx.log.N and nothing on the console.
 log_handlers(Conf) ->

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the new release accepts the node's configuration is asked of the new release, before anything is stopped."""
+
+import pytest
+from kinds import LAYOUTS
+
+from test_refusals import refused
+from upgrade import STATE, assert_node_is, events, node_files, start
+
+CONF = "/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf"
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def asked(request, boot_node):
+    """One node of each kind: none of the questions may touch it."""
+    m = boot_node(kind=request.param)
+    yield m
+    m.stop()
+
+
+def plan(m):
+    """(exit status, what `emqx-upgrade plan` prints, its lines joined)."""
+    shown = m.run(["emqx-upgrade", "plan", "4.4.0"], check=False, timeout=120)
+    return shown.returncode, " ".join(shown.stdout.split())
+
+
+def test_keys_that_the_new_release_does_not_know_are_named_with_file_and_line(asked):
+    m = asked
+    code, shown = plan(m)
+    assert code == 0 and f"4.4.0 accepts {m.etc}/emqx.conf and the files of " in shown, shown
+
+    before, pid = node_files(m), m.unit("emqx.service")["MainPID"]
+    number = int(m.run(f"wc -l <{m.etc}/emqx.conf").stdout) + 1
+    m.run(f"cp -a {m.etc}/emqx.conf /root/ && printf 'my.own.key = s3cr3t-value\\n' >>{m.etc}/emqx.conf")
+    refused(m, says=[f"4.4.0 does not accept the configuration: it has no setting my.own.key ({m.etc}/emqx.conf:{number})"])
+    assert "s3cr3t-value" not in m.run("journalctl --no-pager -o json").stdout
+
+    # A value that is none, in a file that is included: the sentence is there, the value is not.
+    m.run(f"cp -a /root/emqx.conf {m.etc}/emqx.conf && echo 'include {m.etc}/more.conf' >>{m.etc}/emqx.conf && "
+          f"echo 'mqtt.max_clientid_len = s3cr3t-value' >{m.etc}/more.conf && chmod 644 {m.etc}/more.conf")
+    m.run(f"sed -i '/^mqtt.max_clientid_len/d' {m.etc}/emqx.conf")
+    code, shown = plan(m)
+    assert code != 0 and "mqtt.max_clientid_len" in shown and "s3cr3t-value" not in shown, shown
+
+    m.run(f"cp -a /root/emqx.conf {m.etc}/emqx.conf && rm {m.etc}/more.conf")
+    assert m.unit("emqx.service")["MainPID"] == pid
+    assert not m.exists(f"{STATE}/judge") and m.run("ls /run/emqx-upgrade/judge", check=False).returncode != 0
+    assert {n: e for n, e in node_files(m)["etc"].items() if n != "."} == before["etc"]
+
+
+def test_files_of_active_plugins_count_and_others_do_not(asked):
+    m = asked
+    for plugin, is_active in (("emqx_retainer", True), ("emqx_auth_jwt", False)):
+        file = f"{m.etc}/plugins/{plugin}.conf"
+        m.run(f"cp -a {file} /root/ && echo 'no.such.key = 1' >>{file}")
+        code, shown = plan(m)
+        m.run(f"cp -a /root/{plugin}.conf {file}")
+        assert (code != 0) == is_active, shown
+        assert ("it has no setting no.such.key" in shown and f"{file}:" in shown) == is_active, shown
+
+
+def test_environment_of_the_unit_counts(asked):
+    m = asked
+    m.write("/etc/systemd/system/emqx.service.d/env.conf", "[Service]\nEnvironment=EMQX_MQTT__MAX_CLIENTID_LEN=many\n", mode=0o644)
+    m.run("systemctl daemon-reload")
+    code, shown = plan(m)
+    m.run("rm /etc/systemd/system/emqx.service.d/env.conf && systemctl daemon-reload")
+    assert code != 0 and "mqtt.max_clientid_len" in shown, shown
+
+
+def test_runtime_that_cannot_run_here_is_refused(node_factory):
+    """It lacks a library: seen with a program in place of its escript, since the packages have all they need."""
+    m = node_factory(kind="deb")
+    m.run(f"""cd /root && F=$(ls {STATE}/packages/*4.4.0*.deb) && dpkg-deb -R $F x && cd x/usr/lib/emqx/erts-*/bin &&
+              printf '#!/bin/sh\\necho "FATAL: Unable to start Erlang: libcrypto.so.1.1" >&2\\nexit 127\\n' >escript && cd /root &&
+              dpkg-deb -Zgzip -b x $F && cd {STATE}/packages && sha256sum $(basename $F) >$(basename $F).sha256""")
+    refused(m, says=["The runtime of 4.4.0 does not run on this host", "libcrypto.so.1.1"])
+    assert_node_is(m, "4.3.12")
+
+
+def test_stock_configuration_of_the_last_4_3_is_refused_by_4_4_0(node_factory):
+    m = node_factory(version="4.3.22")
+    m.write(CONF, "[Upgrade]\nAllowLostFixes=yes\n", mode=0o644)
+    refused(m, says=["node.dist_use_interface (/etc/emqx/emqx.conf:", "mqtt.exclusive_subscription (/etc/emqx/emqx.conf:",
+                     "auth_order (/etc/emqx/emqx.conf:", "acl_order (/etc/emqx/emqx.conf:", "Take 4.4.11 or later"])
+    assert_node_is(m, "4.3.22")
+
+    # Whoever wants to may see it fail, and be taken back.
+    m.write(CONF, "[Upgrade]\nAllowLostFixes=yes\nRequireAcceptedConfiguration=no\n", mode=0o644)
+    assert start(m).returncode != 0
+    assert "configuration" in [e["EMQX_UPGRADE_CHECK"] for e in events(m, "check-warned")]
+    assert_node_is(m, "4.3.22")
