@@ -36,7 +36,7 @@ static void on_output(const char *line, void *userdata) {
  * every file system that a package of EMQX puts files on. */
 static int sync_program(const Plan *p, Error *reterr) {
         const char *const places[] = { p->root_dir, "/usr", "/etc", "/var/lib" };
-        dev_t done[ELEMENTSOF(places)];
+        dev_t done[ELEMENTSOF(places)] = {};
         size_t n_done = 0;
 
         for (size_t i = 0; i < ELEMENTSOF(places); i++) {

@@ -3,10 +3,8 @@
 
 import pytest
 
-from upgrade import (assert_node_is, event_names, events, package_state, retained, running_version, start,
+from upgrade import (STEPS, assert_node_is, event_names, events, package_state, retained, running_version, start,
                      wait_for_end, assert_nothing_is_left)
-
-STEPS = ["inspect", "stage", "drain", "recheck", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain", "commit"]
 
 #: Runs the conductor under strace once, which kills it at its N-th replacement of the record; then never again.
 KILLER = """#!/bin/sh

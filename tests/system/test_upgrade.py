@@ -6,7 +6,7 @@ import re
 import pytest
 from kinds import LAYOUTS
 
-from upgrade import (DONE, STATE, assert_node_is, event_names, events, exit_status, node_files, retained, start, status, tree)
+from upgrade import (DONE, STATE, STEPS, assert_node_is, event_names, events, exit_status, node_files, retained, start, status, tree)
 
 
 class Upgraded:
@@ -45,8 +45,7 @@ def test_node_with_data_is_upgraded(upgraded):
 def test_journal_tells_every_step_in_order(upgraded):
     node = upgraded.node
     done = events(node, "step-done")
-    assert [e["EMQX_UPGRADE_STEP"] for e in done] == [
-        "inspect", "stage", "drain", "recheck", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain", "commit"]
+    assert tuple(e["EMQX_UPGRADE_STEP"] for e in done) == STEPS
     assert all(int(e["EMQX_UPGRADE_USEC"]) > 0 for e in done)
     names = event_names(node)
     assert names[0] == "upgrade-started" and "upgrade-done" in names
@@ -74,7 +73,7 @@ def test_status_tells_what_was_done(upgraded):
     node, told = upgraded.node, status(upgraded.node)
     assert told["result"] == "done" and told["plan"]["from"] == "4.3.12" and told["plan"]["to"] == "4.4.0"
     assert told["percent"] == 100 and told["downtime_usec"] > 0
-    assert [s["state"] for s in told["steps"]] == ["done"] * 12
+    assert [(s["name"], s["state"]) for s in told["steps"]] == [(step, "done") for step in STEPS]
     assert "done" in node.run("emqx-upgrade status", user="nobody").stdout
     assert told["plan"]["id"] in node.run("emqx-upgrade history").stdout
 

@@ -8,6 +8,8 @@ m.log, m.root_dir and m.bin_dir.
 
 import json
 
+STEPS = ("inspect", "stage", "drain", "recheck", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain",
+         "commit")
 STATE = "/var/lib/emqx-upgrade"
 PACKAGES = f"{STATE}/packages"
 DONE, INTERRUPTED, USAGE, REFUSED, ROLLED_BACK, STUCK = range(6)
