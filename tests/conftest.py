@@ -161,6 +161,11 @@ def populated_root(emqx_upgrade_deb, node_packages):
     return root
 
 
+def unwrapped(fixture):
+    """The function beneath a fixture, for those who are no test."""
+    return fixture.__pytest_wrapped__.obj
+
+
 def _finish(machine, request):
     report = getattr(request.node, "report_call", None)
     if report and report.failed:

@@ -171,8 +171,16 @@ static int check_version(Checking *k, Error *reterr) {
 }
 
 static int check_package_manager(Checking *k, Error *reterr) {
-        int r = k->kind->check_state(reterr);
+        _cleanup_(error_done) Error busy = ERROR_NULL;
+        int r = k->kind->check_state(&busy);
 
+        if (r == -EUCLEAN && k->c->await_packages) {
+                r = k->c->await_packages(k->c, reterr);
+                if (r < 0)
+                        return r;
+                r = k->kind->check_state(reterr);
+        } else if (r < 0)
+                return error_set(reterr, r, busy.advice, "%s", error_text(&busy, r));
         found(k, "no package is half installed");
         return r < 0 ? r : 1;
 }

@@ -33,6 +33,9 @@ typedef struct Context {
         /* Tells how far the step is, in words; it keeps the step from being taken for stalled. Never NULL. */
         void (*report)(const char *text, void *userdata);
         void *userdata;
+
+        /* Waits until nobody else installs packages, within LockTimeoutSec=. NULL: there is nobody to wait. */
+        int (*await_packages)(struct Context *c, Error *reterr);
 } Context;
 
 typedef int (*StepFunc)(Context *c, Error *reterr);

@@ -4,7 +4,6 @@
 
 #include <systemd/sd-daemon.h>
 
-#include "base/lock.h"
 #include "base/process.h"
 #include "bus/inhibit.h"
 #include "bus/job.h"
@@ -14,8 +13,7 @@
 #include "steps/places.h"
 #include "txn/status.h"
 
-#define LOCK_LOOK_USEC (250 * USEC_PER_MSEC) /* fcntl(2) locks announce nothing */
-#define PROGRESS_USEC USEC_PER_SEC           /* between two entries of the journal */
+#define PROGRESS_USEC USEC_PER_SEC /* between two entries of the journal */
 #define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC)
 #define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
 
@@ -64,84 +62,16 @@ static void explain(Engine *e, Event event, const char *step, const char *what, 
                         "%s: %s%s%s", what, why, error->advice ? ". " : "", error->advice ?: "");
 }
 
-/* --- the package manager's lock --- */
+/* For the checks, which ask whether packages are whole: they are not while somebody installs some, such as the package
+ * whose script has started us. */
+static int await_packages(Context *c, Error *reterr) {
+        Engine *e = c->userdata;
+        bool ours = e->package_lock.fd >= 0;
+        int r = package_lock_take(&e->package_lock, c, true, reterr);
 
-typedef struct LockWait {
-        Engine *e;
-        pid_t said_holder;
-        usec_t since_usec;
-} LockWait;
-
-static int try_lock(void *userdata) {
-        LockWait *w = userdata;
-        Context *c = &w->e->context;
-        char name[32], span[TIMESPAN_TEXT_MAX];
-        pid_t holder = 0;
-        int r;
-
-        r = lock_take(package_kind_find(c->plan->kind)->lock_path, &w->e->package_lock_fd, &holder);
-        if (r == -ENOENT && !package_kind_find(c->plan->kind)->lock_kept)
-                return 1; /* its directory is not there, so nobody has it */
-        if (r != 0 || holder == 0)
-                return r;
-        if (holder != w->said_holder) {
-                w->said_holder = holder;
-                journal_event(&c->journal, EVENT_WAITING, &(JournalFields){ .step = c->step },
-                                "Waiting for %s (process %i) to release the lock of the package manager",
-                                process_name(name, holder), holder);
-        }
-        step_report(c, "waiting for %s (process %i) to release the lock of the package manager, since %s",
-                        process_name(name, holder), holder,
-                        format_timespan(span, now_usec(CLOCK_MONOTONIC) - w->since_usec));
-        return 0;
-}
-
-static int on_lock_time(sd_event_source *s, uint64_t usec, void *userdata) {
-        (void) usec;
-        (void) userdata;
-        return sd_event_source_set_time_relative(s, LOCK_LOOK_USEC);
-}
-
-static void package_lock_release(Engine *e) {
-        e->package_lock_fd = safe_close(e->package_lock_fd);
-}
-
-/* Ours until package_lock_release(): nobody installs or removes anything between our `remove` and our `install`. */
-static int package_lock_take(Engine *e, const Step *step, Error *reterr) {
-        Context *c = &e->context;
-        const PackageKind *kind = package_kind_find(c->plan->kind);
-        LockWait w = { .e = e, .since_usec = now_usec(CLOCK_MONOTONIC) };
-        sd_event_source *timer = NULL;
-        char name[32], span[TIMESPAN_TEXT_MAX];
-        int r;
-
-        if (e->package_lock_fd >= 0 || !kind->lock_path || (!kind->lock_kept && step->node == NODE_DOWN))
-                return 0;
-
-        r = sd_event_add_time_relative(c->event, &timer, CLOCK_MONOTONIC, LOCK_LOOK_USEC, 0, on_lock_time, NULL);
-        if (r >= 0)
-                r = sd_event_source_set_enabled(timer, SD_EVENT_ON);
-        if (r >= 0)
-                r = manager_wait(c->manager, try_lock, &w, usec_from_now(c->config->lock_timeout_usec));
-        (void) sd_event_source_disable_unref(timer);
-
-        if (r == -ETIMEDOUT)
-                return error_set(reterr, r, "Let it finish, or end it, then start the upgrade again.",
-                                "%s (process %i) did not release the lock of the package manager within %s",
-                                process_name(name, w.said_holder), w.said_holder,
-                                format_timespan(span, c->config->lock_timeout_usec));
-        if (r == -EINTR || r == -ECONNRESET)
-                return r;
-        if (r < 0)
-                return error_set(reterr, r, NULL, "Cannot take the lock of the package manager: %m");
-        if (w.said_holder != 0)
-                journal_event(&c->journal, EVENT_WAIT_OVER,
-                                &(JournalFields){ .step = c->step, .usec = now_usec(CLOCK_MONOTONIC) - w.since_usec },
-                                "The lock of the package manager is free after %s",
-                                format_timespan(span, now_usec(CLOCK_MONOTONIC) - w.since_usec));
-        if (!kind->lock_kept)
-                package_lock_release(e);
-        return 0;
+        if (!ours)
+                package_lock_release(&e->package_lock);
+        return r;
 }
 
 /* --- steps as units --- */
@@ -366,7 +296,7 @@ static int walk_forward(Engine *e) {
                 if (r >= 0) {
                         tell_begun(e, step, false);
                         if (step->package_lock)
-                                r = package_lock_take(e, step, &error); /* waited for while the node still serves */
+                                r = package_lock_take(&e->package_lock, &e->context, step->node == NODE_UP, &error);
                 }
                 if (r >= 0) {
                         r = txn_mark(t, i, STEP_BEGUN);
@@ -413,7 +343,7 @@ static int walk_forward(Engine *e) {
                 clear_step_unit(e, step, false);
                 tell_done(e, step, false, t->steps[i].took_usec);
                 if (step->package_lock && (i + 1 == t->n_steps || !upgrade_steps[i + 1].package_lock))
-                        package_lock_release(e);
+                        package_lock_release(&e->package_lock);
         }
         return 0;
 }
@@ -449,7 +379,7 @@ static int walk_back(Engine *e) {
                         tell_begun(e, step, true);
                         clear_step_unit(e, step, false); /* the way forward may have left it running */
                         if (step->place == IN_PACKAGES)
-                                r = package_lock_take(e, step, &error);
+                                r = package_lock_take(&e->package_lock, &e->context, step->node == NODE_UP, &error);
                 }
                 if (r >= 0) {
                         r = txn_mark(t, i, STEP_UNDO_BEGUN);
@@ -536,10 +466,11 @@ ExitStatus engine_run(Engine *e) {
         Txn *t = e->txn;
         int r = 1;
 
-        e->package_lock_fd = -1;
+        e->package_lock = PACKAGE_LOCK_NULL;
         e->inhibitor_fd = -1;
         e->context.report = on_report;
         e->context.userdata = e;
+        e->context.await_packages = await_packages;
         manager_set_interrupt(e->context.manager, is_interrupted, e);
 
         if (t->direction == TXN_FORWARD)

@@ -12,6 +12,7 @@
 
 #include "base/strv.h"
 #include "steps/step.h"
+#include "txn/package-lock.h"
 #include "txn/txn.h"
 
 /* Exit statuses: emqx-upgrade(1). */
@@ -27,7 +28,7 @@ typedef enum ExitStatus {
 typedef struct Engine {
         Txn *txn;
         Context context; /* of the steps; its plan is the transaction's */
-        int package_lock_fd;
+        PackageLock package_lock;
         int inhibitor_fd;     /* of logind, while packages and data are exchanged */
         bool stop_requested;  /* by SIGTERM */
         bool stop_considered; /* it was decided that the upgrade goes on all the same */

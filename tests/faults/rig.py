@@ -52,11 +52,6 @@ ReadWritePaths=/faults
 """
 
 
-def unwrapped(fixture):
-    """The function beneath a fixture, for those who are no test."""
-    return fixture.__pytest_wrapped__.obj
-
-
 class Rig:
     """What machines of a campaign are made of; package is a build of ours other than that of the tree,
     helper a program to take in place of the one in it.
@@ -67,9 +62,9 @@ class Rig:
 
     def __init__(self, kind="deb", way="there", package=None, helper=None):
         self.kind, self.way, self.helper = kind, way, helper
-        self.package = pathlib.Path(package).resolve() if package else unwrapped(conftest.emqx_upgrade_deb)()
-        self.node_packages = unwrapped(conftest.node_packages)()
-        self.root = unwrapped(conftest.populated_root)(self.package, self.node_packages)("4.3.12", kind)  # before threads begin
+        self.package = pathlib.Path(package).resolve() if package else conftest.unwrapped(conftest.emqx_upgrade_deb)()
+        self.node_packages = conftest.unwrapped(conftest.node_packages)()
+        self.root = conftest.unwrapped(conftest.populated_root)(self.package, self.node_packages)("4.3.12", kind)  # before threads begin
 
     def machine(self, disk="overlay"):
         m = conftest._boot_node(lambda *_: self.root, self.node_packages, target=self.TARGETS[self.way], kind=self.kind, disk=disk)

@@ -38,6 +38,10 @@ def test_one_fault(work, way, fault, key):
 
     print(f"seed {SEED}; again: tests/faults/campaign --way {way} --fault {fault} --point {point.key}:{point.call}:{point.n}")
     print(point.line)
-    result = run.run_point(work[way], fault, point, done)
+    # The conductor writes down how far it is as time goes by: in another run the same place may have a lower number.
+    for n in (point.n, point.n * 9 // 10, point.n * 3 // 4):
+        result = run.run_point(work[way], fault, point._replace(n=n), done)
+        if result["hit"] or result["losses"]:
+            break
     assert not result["losses"], "\n".join(result["losses"]) + f"\n{result['journal']}"
     assert result["hit"], "the fault did not come about"

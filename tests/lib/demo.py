@@ -25,11 +25,6 @@ def say(text):
     print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n== {text}", flush=True)
 
 
-def fixture(function, *args):
-    """A fixture's own function, outside of pytest."""
-    return function.__wrapped__(*args) if hasattr(function, "__wrapped__") else function.__pytest_wrapped__.obj(*args)
-
-
 def timeline(done):
     """A bar for each step, where it lay in time."""
     ends = {e["EMQX_UPGRADE_STEP"]: int(e["__REALTIME_TIMESTAMP"]) for e in done}
@@ -48,9 +43,9 @@ def main(kind):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not without taking the machine down
     remove_dead_runs()
     say("Building the package of emqx-upgrade, and the packages of a test node (kept in the cache)")
-    deb = fixture(conftest.emqx_upgrade_deb)
-    packages = fixture(conftest.node_packages)
-    root = fixture(conftest.populated_root, deb, packages)
+    deb = conftest.unwrapped(conftest.emqx_upgrade_deb)()
+    packages = conftest.unwrapped(conftest.node_packages)()
+    root = conftest.unwrapped(conftest.populated_root)(deb, packages)
     print(f"  {deb.name}, {', '.join(f.name for v in ('4.3.12', '4.4.0') for f in (packages / v).glob(f'*.{kind}'))}")
 
     say(f"Booting a machine with EMQX 4.3.12, installed from its {kind}")

@@ -27,6 +27,7 @@ class Run:
     def __init__(self, pattern):
         self.pattern = pattern
         self.results = {suite: {} for suite in SUITES}  # suite: {name: (passed, output)}
+        self.slowest = {}  # suite: lines
         self.lock = threading.Lock()
         self.children = set()
         self.work = pathlib.Path(tempfile.mkdtemp(prefix="emqx-upgrade-all.", dir="/var/tmp"))
@@ -190,12 +191,15 @@ class Run:
         ok, output = self.call([*argv, "--tb=short", f"--junitxml={report}", "-o", "junit_logging=system-out",
                                 f"--basetemp={self.work}/pytest-{suite}", "-n", "2",
                                 *([suite] if len(wanted) == len(names) else wanted)], PYTEST_TIMEOUT_SEC, cwd=TOP / "tests")
-        troubles = {}  # a test whose teardown fails may be told of twice
+        troubles, times = {}, []  # a test whose teardown fails may be told of twice
         for case in ET.parse(report).getroot().iter("testcase") if report.exists() else ():
             trouble = [f"{c.get('message')}\n{c.text}" for c in case if c.tag in ("failure", "error", "skipped")]
             if trouble and case.findtext("system-out"):
                 trouble.append(case.findtext("system-out"))
-            troubles.setdefault(f"{case.get('classname').rsplit('.', 1)[-1]}::{case.get('name')}", []).extend(trouble)
+            name = f"{case.get('classname').rsplit('.', 1)[-1]}::{case.get('name')}"
+            troubles.setdefault(name, []).extend(trouble)
+            times.append((float(case.get("time", 0)), name))
+        self.slowest[suite] = [f"{sec:.0f} s {name}" for sec, name in sorted(times, reverse=True)[:8]]
         for name, trouble in troubles.items():
             self.count(suite, name, not trouble, "\n".join(trouble))
         if len(troubles) < len(wanted) or not ok and not any(troubles.values()):
@@ -221,6 +225,8 @@ class Run:
             if results:
                 passed = sum(ok for ok, _ in results.values())
                 print(f"{suite}: {passed} passed, {len(results) - passed} failed, {time.monotonic() - since:.0f} s", flush=True)
+                for line in self.slowest.get(suite, []):
+                    print(f"    {line}")
 
     def run(self):
         beside = threading.Thread(target=lambda: [self.run_suite(s) for s in BESIDE], daemon=True)

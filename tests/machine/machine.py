@@ -144,9 +144,11 @@ def _journal_text(value):
 
 
 class Machine:
-    def __init__(self, root, disk="overlay", network=None, keep=False):
+    def __init__(self, root, disk="overlay", network=None, keep=False, disk_bytes=IMAGE_BYTES, disk_image=None):
+        """disk_bytes: size of a disk of its own. disk_image: one that take_disk() has made, to begin with a copy of."""
         self.name = f"eu-{uuid.uuid4().hex[:8]}"
         self.root, self.disk, self.network, self.keep = pathlib.Path(root), disk, network, keep
+        self.disk_bytes, self.disk_image = disk_bytes, disk_image
         self.work, self._lock = claim_work(self.name)
         self.top = self.work / "root"
         self.top.mkdir()
@@ -177,14 +179,14 @@ class Machine:
             subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.top], check=True)
         else:
             image = self.work / "image"
-            subprocess.run(["cp", "--sparse=always", self._cached_image(), image], check=True)
+            subprocess.run(["cp", "--sparse=always", self.disk_image or self._cached_image(), image], check=True)
             self._mount_image()
 
     def _cached_image(self):
         def make(path):
             image = path / "image"
             with open(image, "wb") as f:
-                f.truncate(IMAGE_BYTES)
+                f.truncate(self.disk_bytes)
             if self.disk == "ext4":
                 # Nothing is kept for root, so that a full disk is full for everybody.
                 subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", "-d", self.root, image], check=True)
@@ -197,7 +199,10 @@ class Machine:
                     subprocess.run(["cp", "-a", f"{self.root}/.", mount], check=True)
                 finally:
                     subprocess.run(["umount", mount], check=True)
-        return cached(f"image-{self.disk}-{self.root.parent.name.rsplit('-', 1)[0]}", digest(self.root, 1), make) / "image"
+        name = f"image-{self.disk}-{self.root.parent.name.rsplit('-', 1)[0]}"
+        if self.disk_bytes != IMAGE_BYTES:
+            name += f"-{self.disk_bytes >> 20}m"
+        return cached(name, digest(self.root, 1), make) / "image"
 
     def _mount_image(self):
         # mount(8) takes up a loop device that another mount namespace still has, with what is mounted of it.
@@ -305,6 +310,11 @@ class Machine:
     def save_as_root(self, path):
         """A copy of its root for other machines; it must not run."""
         subprocess.run(["cp", "-a", "--reflink=auto", f"{self.top}/.", path], check=True)
+
+    def take_disk(self, path):
+        """Its disk, for other machines to begin with; it must not run, and has none afterwards."""
+        self._unmount()
+        (self.work / "image").rename(path)
 
     # --- inside ---
 

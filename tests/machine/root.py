@@ -8,7 +8,7 @@ import subprocess
 from .cache import cached, digest
 
 PACKAGES = ("systemd systemd-sysv dbus procps iproute2 mosquitto-clients curl strace acl attr zstd less python3-minimal "
-            "libarchive13 libinih1 libjson-c5 libmosquitto1 libcurl4 libssl3 libcmocka0 libtinfo6 libstdc++6 rpm unzip").split()
+            "libarchive13 libinih1 libjson-c5 libmosquitto1 libcurl4 libssl3 libcmocka0 libtinfo6 libstdc++6 rpm unzip needrestart").split()
 
 MASKED = ("getty@.service serial-getty@.service console-getty.service getty.target systemd-networkd.service "
           "systemd-networkd.socket systemd-resolved.service systemd-timesyncd.service systemd-udevd.service "

@@ -236,7 +236,8 @@ def test_a_network_is_not_this_hosts_nor_another_ones(network, machine_factory):
 
 
 ENDLESS = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, where a shell has started all this in the background
 sys.path.insert(0, sys.argv[1])
 from machine.machine import Machine
 from machine.network import Network
