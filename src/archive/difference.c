@@ -79,6 +79,11 @@ static int same_target(Comparison *c, const WalkNode *n) {
         return streq(target, n->entry->target);
 }
 
+/* Whether a file of the right size need not be read; d is how its metadata differ. */
+static bool told_by_times(const TreeRules *rules, const WalkNode *n, unsigned d) {
+        return !(d & TREE_TIME) && (rules->trust_times || (rules->trust_inode && n->entry->inode == n->st.st_ino));
+}
+
 int difference(Comparison *c, const WalkNode *n, unsigned *ret) {
         const ManifestEntry *e = n->entry;
         _cleanup_close_ int fd = -1;
@@ -121,7 +126,7 @@ int difference(Comparison *c, const WalkNode *n, unsigned *ret) {
                 r = same_target(c, n);
         else if (S_ISREG(e->mode) && (uint64_t) n->st.st_size != e->size_bytes)
                 r = 0;
-        else if (S_ISREG(e->mode) && (!c->rules->trust_times || (d & TREE_TIME)))
+        else if (S_ISREG(e->mode) && !told_by_times(c->rules, n, d))
                 r = same_content(c, n);
         else
                 r = 1;

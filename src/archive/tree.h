@@ -78,6 +78,10 @@ typedef struct TreeRules {
         void *userdata;
         bool exact;       /* live has nothing that the manifest has not, FIFOs and sockets aside */
         bool trust_times; /* the same size and mtime are the same content: for a copy that nobody else has written to */
+
+        /* The same inode with the same size and mtime has the same content, whatever its ctime is: where nobody has come by
+         * since but a package's scripts, which change owners and modes of every file there is. */
+        bool trust_inode;
 } TreeRules;
 
 typedef struct TreeCounts {

@@ -83,8 +83,9 @@ static int carry_tree(Context *c, int backup_fd, size_t i, Error *reterr) {
         k = (Carrying){ .c = c, .tree = t.tree };
         k.tell = true;
         tree_progress = backup_progress(&progress, manifest_n_bytes(t.manifest));
-        r = tree_restore(t.manifest, t.copy_fd, t.live_fd, &(TreeRules){ .decide = carry, .userdata = &k },
-                        &tree_progress, &counts, reterr);
+        r = tree_restore(t.manifest, t.copy_fd, t.live_fd,
+                        &(TreeRules){ .decide = carry, .userdata = &k, .trust_inode = true }, &tree_progress, &counts,
+                        reterr);
         if (r < 0)
                 return r;
         step_report(c, "%s is back: %" PRIu64 " written, %" PRIu64 " put right, %" PRIu64 " removed", t.tree->path,
@@ -141,7 +142,8 @@ int carried_over(Context *c, Error *reterr) {
                 if (r <= 0)
                         return r;
                 k.tree = t.tree;
-                r = tree_compare(t.manifest, t.live_fd, &(TreeRules){ .decide = carry, .userdata = &k }, NULL, NULL,
+                r = tree_compare(t.manifest, t.live_fd,
+                                &(TreeRules){ .decide = carry, .userdata = &k, .trust_inode = true }, NULL, NULL,
                                 reterr);
                 if (r > 0)
                         return 0;

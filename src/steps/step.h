@@ -62,6 +62,10 @@ typedef struct Step {
         StepFunc apply;
         StepFunc undo;   /* NULL: nothing to undo */
         StepFunc verify; /* NULL: nothing the machine could be asked */
+
+        /* apply digests and compares what it leaves while the node is down: verify, which takes as long again for much data,
+         * is asked only where apply was interrupted. */
+        bool checks_itself;
 } Step;
 
 extern const Step upgrade_steps[];

@@ -36,7 +36,7 @@ const Step upgrade_steps[] = {
         { .name = "backup", .node = NODE_DOWN, .place = IN_FILES, .package_lock = true,
           .title = "back up what of configuration and data has changed since, with a manifest",
           .undo_title = "restore configuration and data from the backup",
-          .apply = back_up_trees, .undo = restore_backup, .verify = backup_holds },
+          .apply = back_up_trees, .undo = restore_backup, .verify = backup_holds, .checks_itself = true },
 
         { .name = "remove", .node = NODE_DOWN, .place = IN_PACKAGES, .package_lock = true, .committing = true,
           .title = "uninstall the old version",
@@ -51,7 +51,7 @@ const Step upgrade_steps[] = {
         { .name = "restore", .node = NODE_DOWN, .place = IN_FILES, .committing = true,
           .title = "put configuration and data back",
           .undo_title = "set aside what the new version has written",
-          .apply = carry_over, .undo = set_aside, .verify = carried_over },
+          .apply = carry_over, .undo = set_aside, .verify = carried_over, .checks_itself = true },
 
         { .name = "start", .node = NODE_UP, .place = IN_CONDUCTOR, .committing = true,
           .title = "start the new version and wait until it is ready",

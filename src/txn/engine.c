@@ -306,7 +306,7 @@ static int walk_forward(Engine *e) {
                 }
                 if (r >= 0)
                         r = run_row(e, step, false, resumed, &error);
-                if (r >= 0 && step->verify) {
+                if (r >= 0 && step->verify && (resumed || !step->checks_itself)) {
                         r = step->verify(&e->context, &error);
                         if (r == 0)
                                 r = error_set(&error, -EIO, NULL,

@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shutil
 import signal
 import statistics
@@ -64,14 +65,15 @@ for i in range(tables if size else 0):
         f.write(os.urandom(size // 200 // tables))
 """
 
-#: The document's steps without a human's pauses, its copies made as they should be.
+#: The document's steps without a human's pauses (dpkg asks what to do with changed configuration files), its copies made as
+#: they should be.
 RUNBOOK = """set -e
 systemctl stop emqx
 mkdir /root/backup
 cp -a /etc/emqx /root/backup/etc
 cp -a /var/lib/emqx /root/backup/data
 dpkg -r emqx
-dpkg -i {package}
+dpkg --force-confold -i {package}
 cp -a /root/backup/etc/. /etc/emqx
 cp -a /root/backup/data/. /var/lib/emqx
 systemctl start emqx
@@ -80,7 +82,7 @@ systemctl start emqx
 FLOOR = """set -e
 systemctl stop emqx
 dpkg -r emqx
-dpkg -i {package}
+dpkg --force-confold -i {package}
 systemctl start emqx
 """
 
@@ -108,6 +110,9 @@ def padded(node_packages):
             summed = subprocess.run(["md5sum", *sums], cwd=top, check=True, capture_output=True, text=True).stdout
             with open(top / "DEBIAN/md5sums", "a") as f:
                 f.write(summed)
+            control = top / "DEBIAN/control"
+            control.write_text(re.sub(r"(?m)^Installed-Size: (\d+)$", lambda m: f"Installed-Size: {int(m[1]) + (PADDED_BYTES >> 10)}",
+                                      control.read_text()))
             out = path / deb.name
             subprocess.run(["dpkg-deb", "--root-owner-group", "-Zxz", "-z1", "--threads-max=2", "-b", top, out], check=True,
                            stdout=subprocess.DEVNULL)
@@ -118,7 +123,7 @@ def padded(node_packages):
         for version in (FROM, TO):
             pad(path, version)
     stamps = [(node_packages / v / ".stamp").read_text() for v in (FROM, TO)]
-    return cached("bench-packages", digest(*stamps, PADDED_FILES, PADDED_BYTES, "1"), make)
+    return cached("bench-packages", digest(*stamps, PADDED_FILES, PADDED_BYTES, "2"), make)
 
 
 class Case:

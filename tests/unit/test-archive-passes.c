@@ -232,6 +232,34 @@ static void restore_trusts_no_times(void **state) {
         assert_same(f, "live", "backup");
 }
 
+/* After a package's scripts, what was only chowned is not read; what is another file, or has another time, is. */
+static void owners_that_scripts_change_make_nobody_read(void **state) {
+        static const char *const names[] = { "chowned", "not read", "replaced", "written" };
+        Fixture *f = *state;
+        TreeCounts counts;
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                put_file(f->live, names[i], "one");
+                put_time(f->live, names[i], 1500000000, 7);
+        }
+        let_settle();
+        back_up(f);
+
+        assert_return_code(fchownat(f->live, "chowned", 1234, 1234, 0), errno);
+        put_file(f->live, "not read", "two"); /* as nobody does: it would show if it were read */
+        put_file(f->live, "new", "two");
+        assert_return_code(renameat(f->live, "new", f->live, "replaced"), errno);
+        put_file(f->live, "written", "two");
+        for (size_t i = 0; i < 3; i++)
+                put_time(f->live, names[i], 1500000000, 7);
+        assert_done(f,
+                        tree_restore(f->manifest, f->backup, f->live,
+                                        &(TreeRules){ .exact = true, .trust_inode = true }, NULL, &counts, &f->error));
+        assert_int_equal(counts.n_written, 2);
+        assert_int_equal(counts.n_fixed, 2); /* and the directory */
+        assert_differences(f, &(TreeRules){ .exact = true }, "not read: content\n");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(only_what_has_changed_is_copied_again, set_up, tear_down),
@@ -240,6 +268,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(writing_to_a_mapping_is_noticed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(another_boot_vouches_for_nothing, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(restore_trusts_no_times, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(owners_that_scripts_change_make_nobody_read, set_up, tear_down),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
