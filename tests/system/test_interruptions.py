@@ -8,8 +8,8 @@ from upgrade import (STEPS, assert_node_is, event_names, events, package_state, 
 
 #: Runs the conductor under strace once, which kills it at its N-th replacement of the record; then never again.
 KILLER = """#!/bin/sh
-if [ -e /run/killed-once ]; then exec "$@"; fi
-: >/run/killed-once
+if [ -e /run/emqx-upgrade/killed-once ]; then exec "$@"; fi
+: >/run/emqx-upgrade/killed-once
 exec strace -qq -o /dev/null -e trace=renameat -P transaction -e inject=renameat:signal=SIGKILL:when=%d "$@"
 """
 
