@@ -16,10 +16,10 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "system"))
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "node"))
 
 import kinds  # noqa: E402
-from machine.cache import CACHE, TOP, cached, locked, tree_digest  # noqa: E402
+from machine.cache import CACHE, TOP, cached, digest, locked, tree_digest  # noqa: E402
 from machine.machine import Machine, remove_dead_runs  # noqa: E402
 from machine.network import Network, remove_dead_networks  # noqa: E402
-from machine.root import debian  # noqa: E402
+from machine.root import HOST, SUITE, builder, debian  # noqa: E402
 
 PACKAGES = "/var/lib/emqx-upgrade/packages"
 
@@ -49,6 +49,11 @@ chmod 2750 $DATA/rules/resource:1
 setfattr -n user.note -v kept $DATA/rules/resource:1
 touch -d '2021-03-04 05:06:07.123456789' $ETC/psk.txt $DATA/rules/resource:1
 """
+
+
+#: Every upgrade is watched, and none for long: those of test_acceptance.py are. What a busy machine makes a node log is
+#: no reason to go back.
+WATCH = "[Upgrade]\nWatchSec=100ms\nLogErrors=warn\n"
 
 
 def pytest_addoption(parser):
@@ -83,8 +88,15 @@ class Node(Machine):
             self.push(pushed, directory)
 
 
-SOURCES = ["configure.ac", "Makefile.am", "src", "units", "catalog", "man", "debian", "tests/unit", "README.md", "NEWS",
-           "CONTRIBUTING.md", "LICENSE", ".clang-format"]
+#: Releases that this host's Erlang does not run on, and what makes the test node's sources fit for their own. Erlang 23 is
+#: told by its arguments not to listen and to hide; its erl_call cannot fetch output, so each command has a VM of its own.
+OWN_ERLANG = {"bullseye": r"""
+    sed -i 's/net_kernel:start(Self, .*)/net_kernel:start([Self, longnames])/' tests/node/broker/nodetool.erl
+    sed -i 's/+sbwt none/& -hidden -dist_listen false/' tests/node/build-node
+"""}
+
+SOURCES = ["configure.ac", "Makefile.am", "src", "units", "catalog", "man", "completions", "schema", "debian", "examples",
+           "tests/unit", "README.md", "NEWS", "CONTRIBUTING.md", "LICENSE", ".clang-format", ":!debian/tests"]
 
 
 def _export(path):
@@ -102,47 +114,108 @@ def _build(argv, path):
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-5000:]
 
 
+def _build_there(suite, command, path):
+    """Has the tree at hand in /root/tree of a machine of another release, and takes what the command leaves in /root/out."""
+    with Machine(builder(suite)) as m:
+        _export(m.path("/root/tree"))
+        m.run(f"mkdir /root/out; cd /root/tree; {command}", timeout=1200)
+        shutil.copytree(m.path("/root/out"), path, dirs_exist_ok=True)
+
+
+def deb_of(suite):
+    """Our package, built from the tree as it is, by a release of Debian."""
+    def make(path):
+        if suite == HOST:
+            _export(path / "export")
+            _build(["dpkg-buildpackage", "-us", "-uc", "-b", "-j2"], path / "export")
+            shutil.rmtree(path / "export")
+        else:
+            _build_there(suite, "DEB_BUILD_OPTIONS=noautodbgsym dpkg-buildpackage -us -uc -b -j2 && mv ../*.deb ../out", path)
+    name, key = ("our-deb", tree_digest(*SOURCES)) if suite == HOST else (f"{suite}-deb", digest(builder(suite), tree_digest(*SOURCES)))
+    (deb,) = cached(name, key, make).glob("emqx-upgrade_*.deb")
+    return deb
+
+
 @pytest.fixture(scope="session")
 def emqx_upgrade_deb():
-    """Our package, built from the tree as it is."""
+    """Our package, as machines have it."""
+    return deb_of(SUITE)
+
+
+@pytest.fixture(scope="session")
+def our_rpm():
+    """Our package as an .rpm, built from a tarball as `make dist` makes it. Debian's rpm knows no build dependencies."""
+    command = ("autoreconf -fi && ./configure -q && make -s dist && mv emqx-upgrade-*.tar.xz {out} && rpmbuild -bb --nodeps"
+               " --define '_topdir {out}/top' --define '_sourcedir {out}' --define '_rpmdir {out}' --define '_dbpath {out}/db'"
+               " rpm/emqx-upgrade.spec")
+
     def make(path):
-        _export(path / "export")
-        _build(["dpkg-buildpackage", "-us", "-uc", "-b", "-j2"], path / "export")
-        shutil.rmtree(path / "export")
-    (deb,) = cached("our-deb", tree_digest(*SOURCES), make).glob("emqx-upgrade_*.deb")
-    return deb
+        if SUITE == HOST:
+            _export(path / "export")
+            _build(["sh", "-c", command.format(out=path)], path / "export")
+        else:
+            _build_there(SUITE, command.format(out="/root/out"), path)
+        for scratch in ("export", "top", "db"):
+            shutil.rmtree(path / scratch, ignore_errors=True)
+    sources = tree_digest(*SOURCES, "rpm")
+    name, key = ("our-rpm", sources) if SUITE == HOST else (f"{SUITE}-rpm", digest(builder(SUITE), sources))
+    (rpm,) = cached(name, key, make).glob("*/emqx-upgrade-[0-9]*.rpm")
+    return rpm
 
 
 @pytest.fixture(scope="session")
 def machine_test_program():
     """A unit test program that needs a booted systemd, by its name."""
     def build(name):
+        command = f"autoreconf -fi && ./configure -q && make -s -j2 tests/unit/{name}"
+
         def make(path):
-            _export(path / "export")
-            _build(["sh", "-c", f"autoreconf -fi && ./configure -q && make -s -j2 tests/unit/{name}"], path / "export")
-            shutil.copy(path / "export/tests/unit" / name, path / name)
-            shutil.rmtree(path / "export")
-        return cached(f"program-{name}", tree_digest(*SOURCES), make) / name
+            if SUITE == HOST:
+                _export(path / "export")
+                _build(["sh", "-c", command], path / "export")
+                shutil.copy(path / "export/tests/unit" / name, path / name)
+                shutil.rmtree(path / "export")
+            else:
+                _build_there(SUITE, f"({command}) && mv tests/unit/{name} ../out", path)
+        if SUITE == HOST:
+            return cached(f"program-{name}", tree_digest(*SOURCES), make) / name
+        return cached(f"{SUITE}-program-{name}", digest(builder(SUITE), tree_digest(*SOURCES)), make) / name
     return build
+
+
+def node_packages_of(suite, *variants):
+    """Directory of the test node's packages, one below for each variant; around another Erlang of those alone that are named. They
+    carry this host's Erlang, which runs on a newer release, but not on an older one: there they are built around its own."""
+    if suite not in OWN_ERLANG:
+        out = CACHE / "node"
+        with locked("node"):
+            subprocess.run([TOP / "tests/node/build-node", "--out", out, "--all"], check=True)
+        return out
+
+    def make(path):
+        _build_there(suite, f"{OWN_ERLANG[suite]} tests/node/build-node --out ../out {' '.join(variants) or '--all'}", path)
+    sources = tree_digest("tests/node/build-node", "tests/node/broker", "tests/node/files")
+    return cached(f"{suite}-node{len(variants) or ''}", digest(builder(suite), sources, OWN_ERLANG[suite], *variants), make)
 
 
 @pytest.fixture(scope="session")
 def node_packages():
-    """Directory of the test node's packages, one below for each variant."""
-    out = CACHE / "node"
-    with locked("node"):
-        subprocess.run([TOP / "tests/node/build-node", "--out", out, "--all"], check=True)
-    return out
+    return node_packages_of(SUITE)
 
 
 @pytest.fixture(scope="session")
 def populated_root(emqx_upgrade_deb, node_packages):
     """root(version, kind): our package, and a node of that version, configured by an operator and with messages."""
+    return populated_root_of(SUITE, emqx_upgrade_deb, node_packages)
+
+
+def populated_root_of(suite, our_deb, node_packages):
     def root(version, kind="deb"):
         def make(path):
-            with Node(debian(), node_packages, kind) as m:
+            with Node(debian(suite), node_packages, kind) as m:
                 kinds.install(m, node_packages, kind, version)
-                m.install(emqx_upgrade_deb)
+                m.install(our_deb)
+                m.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/10-watch.conf", WATCH, mode=0o644)
                 m.run(OPERATOR, env={"ETC": m.etc, "DATA": m.data})
                 if version in ("4.3.12", "4.3.22"):
                     m.run("systemctl start emqx")
@@ -155,9 +228,9 @@ def populated_root(emqx_upgrade_deb, node_packages):
                             file.unlink()
                 path.joinpath("root").mkdir()
                 m.save_as_root(path / "root")
-        key = hashlib.sha256(f"{emqx_upgrade_deb} {(node_packages / version / '.stamp').read_text()} {debian()} {OPERATOR} "
-                             f"{kinds.ZIP_UNIT} {RETAINED} 2".encode()).hexdigest()[:16]
-        return cached(f"populated-{version}-{kind}", key, make) / "root"
+        key = hashlib.sha256(f"{our_deb} {(node_packages / version / '.stamp').read_text()} {debian(suite)} {OPERATOR} "
+                             f"{kinds.ZIP_UNIT} {RETAINED} {WATCH} 2".encode()).hexdigest()[:16]
+        return cached(f"populated-{version}-{kind}" if suite == HOST else f"{suite}-populated-{version}-{kind}", key, make) / "root"
     return root
 
 

@@ -10,9 +10,11 @@
 #include <sys/vfs.h>
 
 #include "archive/where.h"
+#include "base/fileio.h"
 
 #define BUFFER_BYTES ((size_t) 256 * 1024)
 #define TICK_BYTES ((uint64_t) 8 * 1024 * 1024)
+#define LARGE_BYTES ((uint64_t) 1024 * 1024)
 #define ZFS_SUPER_MAGIC 0x2fc12fc1UL
 
 enum {
@@ -27,7 +29,7 @@ void copier_done(Copier *c) {
 
 static int allocate_buffer(Copier *c) {
         if (!c->buffer)
-                c->buffer = malloc(BUFFER_BYTES);
+                c->buffer = malloc(2 * BUFFER_BYTES);
         return c->buffer ? 0 : -ENOMEM;
 }
 
@@ -133,20 +135,23 @@ static int digest_zeros(Copier *c, Sha256 *h, uint64_t bytes) {
         return r;
 }
 
-static int pwrite_all(int fd, const char *data, size_t size, uint64_t offset) {
-        while (size > 0) {
-                ssize_t n = pwrite(fd, data, size, (off_t) offset);
+/* Reads both, and trusts neither: whatever the copy holds, it holds the source's bytes afterwards. */
+static ssize_t update_piece(Copier *c, Sha256 *h, int src_fd, int dst_fd, uint64_t offset, size_t size) {
+        char *there = c->buffer + BUFFER_BYTES;
+        ssize_t n, m;
+        int r = 0;
 
-                if (n < 0) {
-                        if (errno == EINTR)
-                                continue;
-                        return -errno;
-                }
-                data += n;
-                size -= (size_t) n;
-                offset += (size_t) n;
-        }
-        return 0;
+        n = TEMP_FAILURE_RETRY(pread(src_fd, c->buffer, size, (off_t) offset));
+        if (n <= 0)
+                return n < 0 ? -errno : 0;
+        m = TEMP_FAILURE_RETRY(pread(dst_fd, there, (size_t) n, (off_t) offset));
+        if (m < 0)
+                return -errno;
+        if (m != n || memcmp(c->buffer, there, (size_t) n) != 0)
+                r = pwrite_all(dst_fd, c->buffer, (size_t) n, (off_t) offset);
+        if (r >= 0)
+                r = sha256_add(h, c->buffer, (size_t) n);
+        return r < 0 ? r : n;
 }
 
 /* Copies up to size bytes at offset by c->method and digests them. Returns how many; 0: the source ends here. */
@@ -166,13 +171,12 @@ static ssize_t copy_piece(Copier *c, Sha256 *h, int src_fd, int dst_fd, uint64_t
                         size = (size_t) n;
         }
 
-        do
-                n = pread(c->method == METHOD_READ_WRITE ? src_fd : dst_fd, c->buffer, size, (off_t) offset);
-        while (n < 0 && errno == EINTR);
+        n = TEMP_FAILURE_RETRY(
+                        pread(c->method == METHOD_READ_WRITE ? src_fd : dst_fd, c->buffer, size, (off_t) offset));
         if (n < 0)
                 return -errno;
         if (c->method == METHOD_READ_WRITE)
-                r = pwrite_all(dst_fd, c->buffer, (size_t) n, offset);
+                r = pwrite_all(dst_fd, c->buffer, (size_t) n, (off_t) offset);
         if (r >= 0)
                 r = sha256_add(h, c->buffer, (size_t) n);
         return r < 0 ? r : n;
@@ -180,8 +184,11 @@ static ssize_t copy_piece(Copier *c, Sha256 *h, int src_fd, int dst_fd, uint64_t
 
 static int copy_content(Copier *c, Sha256 *h, int src_fd, uint64_t size, int dst_fd) {
         uint64_t offset = 0, start = 0, end = 0, since_tick = 0;
+        ssize_t (*copy)(Copier *, Sha256 *, int, int, uint64_t, size_t);
         int r;
 
+        if (c->over && ftruncate(dst_fd, (off_t) size) < 0) /* or a clone leaves what is longer */
+                return -errno;
         if (c->method == METHOD_CLONE && ioctl(dst_fd, FICLONE, src_fd) < 0) {
                 if (!is_refusal(errno))
                         return -errno;
@@ -191,15 +198,17 @@ static int copy_content(Copier *c, Sha256 *h, int src_fd, uint64_t size, int dst
         if (c->method != METHOD_CLONE && ftruncate(dst_fd, (off_t) size) < 0)
                 return -errno;
 
+        copy = c->over && c->method != METHOD_CLONE ? update_piece : copy_piece;
         while (offset < size) {
-                r = next_data(src_fd, offset, size, &start, &end);
+                end = size;
+                r = copy == update_piece ? 0 : next_data(src_fd, offset, size, &start, &end);
                 if (r >= 0)
                         r = digest_zeros(c, h, start - offset);
                 if (r < 0)
                         return r;
 
                 for (offset = start; offset < end;) {
-                        ssize_t n = copy_piece(c, h, src_fd, dst_fd, offset, (size_t) MIN(BUFFER_BYTES, end - offset));
+                        ssize_t n = copy(c, h, src_fd, dst_fd, offset, (size_t) MIN(BUFFER_BYTES, end - offset));
 
                         if (n < 0)
                                 return (int) n;
@@ -209,9 +218,11 @@ static int copy_content(Copier *c, Sha256 *h, int src_fd, uint64_t size, int dst
                         since_tick += (uint64_t) n;
                         if (since_tick < TICK_BYTES && offset < size)
                                 continue;
-                        /* The disk is not to be left idle now and swamped by one sync at the end. */
-                        (void) sync_file_range(dst_fd, (off_t) (offset - since_tick), (off_t) since_tick,
-                                        SYNC_FILE_RANGE_WRITE);
+                        /* The disk is not to be left idle now and swamped by one sync at the end. Small files are better
+                         * written together: alone, each waits for the disk. */
+                        if (since_tick >= LARGE_BYTES)
+                                (void) sync_file_range(dst_fd, (off_t) (offset - since_tick), (off_t) since_tick,
+                                                SYNC_FILE_RANGE_WRITE);
                         r = copier_tick(c, since_tick);
                         if (r < 0)
                                 return r;
@@ -271,7 +282,7 @@ static int copy_data(Copier *c, const WalkNode *n, int dst_dir_fd, ManifestEntry
         } else {
                 r = *ret_src = open_regular(n->parent->fd, n->name, &n->st);
                 if (r >= 0)
-                        r = *ret_dst = open_child(dst_dir_fd, n->name, O_RDWR | O_CREAT | O_EXCL);
+                        r = *ret_dst = open_child(dst_dir_fd, n->name, c->over ? O_RDWR : O_RDWR | O_CREAT | O_EXCL);
                 if (r >= 0)
                         r = copy_file(c, *ret_src, &n->st, *ret_dst, e->sha256);
         }

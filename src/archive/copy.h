@@ -17,6 +17,7 @@ typedef struct Copier {
         const TreeProgress *progress; /* may be NULL */
         uint64_t bytes_total;         /* handed to progress */
         uint64_t bytes_done;          /* goes up as files are copied; the caller's to set and to add to */
+        bool over;    /* the copy is there, of an earlier pass or half-made: only what differs in it is written */
         bool serving; /* the source may be written to by a mapping: its next change shall show in its times */
         Error *reterr;
         /* private: zero at first */
@@ -27,12 +28,12 @@ typedef struct Copier {
 
 void copier_done(Copier *c);
 
-/* Copies src_fd, which st describes, into dst_fd (empty, opened O_RDWR). -EBUSY: the file is not as in st
+/* Copies src_fd, which st describes, into dst_fd (opened O_RDWR; empty, but for c->over, where a hole in src_fd is none). -EBUSY: the file is not as in st
  * any more, before or after (size, mtime, ctime). */
 int copy_file(Copier *c, int src_fd, const struct stat *st, int dst_fd, char ret_sha256[static SHA256_HEX_SIZE]);
 
 /* Copies the regular file or symlink of n (which exists) with all its metadata to dst_dir_fd/n->name, which must not
- * exist, and fills in e but for its path and link_to. c->path is set. Errors also of metadata. */
+ * exist (c->over: must be a regular file), and fills in e but for its path and link_to. c->path is set. Errors also of metadata. */
 int copy_node(Copier *c, const MetadataContext *metadata, const WalkNode *n, int dst_dir_fd, ManifestEntry *e);
 
 /* The digest of fd, from its beginning. No progress is told. */

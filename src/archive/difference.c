@@ -7,7 +7,7 @@
 #include "archive/where.h"
 
 struct LinkGroup {
-        const ManifestEntry *first; /* in live, which rules may have made another than in the manifest */
+        char *first; /* its path in live, which rules may have made another than in the manifest; NULL: none yet */
         dev_t dev;
         ino_t ino;
         unsigned differences;
@@ -21,12 +21,15 @@ int comparison_init(
                 .metadata = { .owners = owners, .root_fd = live_fd, .reterr = reterr },
                 .copier = { .root_fd = live_fd, .reterr = reterr },
                 .rules = rules ?: &carry_all,
-                .groups = calloc(manifest_n_entries(m), sizeof(LinkGroup)),
+                .groups = calloc(manifest_n_link_groups(m) + 1, sizeof(LinkGroup)),
+                .n_groups = manifest_n_link_groups(m),
         };
         return c->groups ? 0 : -ENOMEM;
 }
 
 void comparison_done(Comparison *c) {
+        for (size_t i = 0; i < c->n_groups && c->groups; i++)
+                free(c->groups[i].first);
         c->groups = mfree(c->groups);
         copier_done(&c->copier);
 }
@@ -41,17 +44,32 @@ const ManifestEntry *node_entry(const WalkNode *n) {
         return n->entry && !is_special(n->entry->mode) ? n->entry : NULL;
 }
 
+/* NULL: no other entry is a link to e. */
 static LinkGroup *group_of(const Comparison *c, const ManifestEntry *e) {
-        return c->groups + (e->link_to ?: e)->index;
+        const ManifestEntry *first = e->link_to ?: e;
+
+        return manifest_is_first_link(first) ? c->groups + first->link_group : NULL;
 }
 
-void group_set(Comparison *c, const ManifestEntry *e, const struct stat *st, unsigned differences) {
-        if (S_ISREG(e->mode) && S_ISREG(st->st_mode))
-                *group_of(c, e) = (LinkGroup){ e, st->st_dev, st->st_ino, differences };
+int group_set(Comparison *c, const ManifestEntry *e, const struct stat *st, unsigned differences) {
+        LinkGroup *g = group_of(c, e);
+        int r;
+
+        if (!g || !S_ISREG(st->st_mode))
+                return 0;
+        r = free_and_strdup(&g->first, e->path);
+        if (r < 0)
+                return r;
+        g->dev = st->st_dev;
+        g->ino = st->st_ino;
+        g->differences = differences;
+        return 0;
 }
 
-const ManifestEntry *group_first(const Comparison *c, const ManifestEntry *e) {
-        return group_of(c, e)->first;
+const char *group_first(const Comparison *c, const ManifestEntry *e) {
+        const LinkGroup *g = group_of(c, e);
+
+        return g ? g->first : NULL;
 }
 
 static int same_content(Comparison *c, const WalkNode *n) {
@@ -100,11 +118,11 @@ int difference(Comparison *c, const WalkNode *n, unsigned *ret) {
         if (S_ISREG(e->mode)) {
                 const LinkGroup *g = group_of(c, e);
 
-                if (g->first && g->dev == n->st.st_dev && g->ino == n->st.st_ino) {
+                if (g && g->first && g->dev == n->st.st_dev && g->ino == n->st.st_ino) {
                         *ret = g->differences;
                         return 0;
                 }
-                if (g->first || (uint64_t) n->st.st_nlink > e->n_links)
+                if ((g && g->first) || (uint64_t) n->st.st_nlink > e->n_links)
                         d |= TREE_LINKS;
         }
 

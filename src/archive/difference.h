@@ -12,7 +12,8 @@ typedef struct Comparison {
         MetadataContext metadata;
         Copier copier;          /* its root_fd is live's */
         const TreeRules *rules; /* not NULL */
-        LinkGroup *groups;      /* one for each entry; used where the entry is the first of a hard-linked file */
+        LinkGroup *groups;      /* one for each file of the manifest with more than one link */
+        size_t n_groups;
 } Comparison;
 
 /* rules may be NULL: carry everything, not exact. owners is borrowed. */
@@ -30,7 +31,7 @@ const ManifestEntry *node_entry(const WalkNode *n);
 int difference(Comparison *c, const WalkNode *n, unsigned *ret);
 
 /* From now on st is the file that n->entry's further links have to be, and differences what was found on it. */
-void group_set(Comparison *c, const ManifestEntry *e, const struct stat *st, unsigned differences);
+int group_set(Comparison *c, const ManifestEntry *e, const struct stat *st, unsigned differences);
 
-/* The entry whose file e has to be a link to; NULL: none has been set, e is the first. */
-const ManifestEntry *group_first(const Comparison *c, const ManifestEntry *e);
+/* The path of the file that e has to be a link to; NULL: none has been set, e is the first. */
+const char *group_first(const Comparison *c, const ManifestEntry *e);

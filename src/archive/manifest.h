@@ -17,7 +17,15 @@
  * Entries are in one order, parents before children, names of a directory in byte order: the order of a sorted walk.
  * inode and ctime tell, without reading it, that a file has not been touched since; they hold in one boot alone,
  * since a power cut may bring data to the disk and not the time of its change: loaded in another, they are dropped.
- * FIFOs and sockets are recorded with their type alone; device nodes cannot be recorded. Does not log. */
+ * FIFOs and sockets are recorded with their type alone; device nodes cannot be recorded.
+ *
+ * However many there are, they are never all in memory: a Manifest is its open file, and what it holds is one entry for
+ * each file with more than one link. The file is read again by every ManifestReader, and is not to be changed in place.
+ *
+ *     manifest_new() ─▶ manifest_add() … ─▶ manifest_seal() ─▶ manifest_write_at()
+ *     manifest_load_at() ─▶ manifest_reader_new() ─▶ manifest_read() …
+ *
+ * Does not log. */
 
 #include <sys/stat.h>
 #include <time.h>
@@ -25,7 +33,7 @@
 #include "base/error.h"
 #include "base/sha256.h"
 
-/* Longer paths are refused: a full path is kept for each entry. 16 times PATH_MAX. */
+/* Longer paths are refused. 16 times PATH_MAX. */
 #define MANIFEST_PATH_MAX 65536
 #define MANIFEST_DEPTH_MAX 2048
 
@@ -56,41 +64,64 @@ struct ManifestEntry {
         uint64_t inode;               /* of a regular file or symlink; 0: not known, nothing is told by the next */
         struct timespec ctime;        /* of its last change of any kind */
         const ManifestEntry *link_to; /* the first entry that is the same file; NULL: this is the first, or the only */
-        size_t index;                 /* of this entry */
-        size_t end;                   /* index behind the last entry below this one */
+        size_t link_group;            /* of a first one with more than one link: how many such stand above it */
 };
+
+/* Whether e is a file that further entries may be links to. */
+static inline bool manifest_is_first_link(const ManifestEntry *e) {
+        return S_ISREG(e->mode) && e->n_links > 1 && !e->link_to;
+}
 
 /* --- building: add in order, fill in, seal --- */
 
-int manifest_new(Manifest **ret);
+/* Its text grows in a file without a name on the file system of the directory dir_fd. */
+int manifest_new(int dir_fd, Manifest **ret);
 Manifest *manifest_free(Manifest *m);
 DEFINE_CLEANUP(Manifest *, manifest_free)
 
-/* Appends an entry with a copy of path and all else empty; the caller fills it in, its mode before the next one is
- * added. *ret is the manifest's, and stays where it is. -EBADMSG with *ret_why (static) where path is no proper
- * relative one, is not behind the last one in order, or has no directory before it. */
+/* Appends an entry with a copy of path and all else empty; the caller fills it in before the next one is added, which
+ * writes it. *ret is the manifest's, and stays until something is added that is not below it; where it is a first link,
+ * as long as the manifest. -EBADMSG with *ret_why (static) where path is no proper relative one, is not behind the last
+ * one in order, or has no directory before it; other errors are of the entry before, which cannot be written. */
 int manifest_add(Manifest *m, const char *path, ManifestEntry **ret, const char **ret_why);
 
 /* Takes the entry that was added last, and is no directory, out again. */
 void manifest_take_back(Manifest *m);
 
-/* Makes all of e but its path what it is in from, which is no link. */
+/* Makes all of e but its path what it is in from, except that it is no link. */
 int manifest_entry_copy(ManifestEntry *e, const ManifestEntry *from);
 
 /* Frees what an entry has, for one that stands in no manifest. */
 void manifest_entry_done(ManifestEntry *e);
 
-/* Completes the manifest: nothing is added afterwards, and only now are `end` and the number of bytes right. */
-void manifest_seal(Manifest *m);
+/* Completes the manifest: nothing is added afterwards, and only now it can be read. */
+int manifest_seal(Manifest *m);
 
 /* --- reading --- */
 
 size_t manifest_n_entries(const Manifest *m);
 uint64_t manifest_n_bytes(const Manifest *m); /* content of regular files, hard-linked ones counted once */
-const ManifestEntry *manifest_at(const Manifest *m, size_t index);       /* NULL: behind the last */
-const ManifestEntry *manifest_find(const Manifest *m, const char *path); /* NULL: not in it */
+size_t manifest_n_link_groups(const Manifest *m);
 
-#define MANIFEST_FOREACH(e, m) for (const ManifestEntry *e = manifest_at(m, 0); e; e = manifest_at(m, e->index + 1))
+/* The first link of a hard-linked file, among what has been added or loaded so far; NULL: path is none. */
+const ManifestEntry *manifest_first_link(const Manifest *m, const char *path);
+
+typedef struct ManifestReader ManifestReader;
+
+/* Borrows m, which is sealed; there may be several at a time. */
+int manifest_reader_new(const Manifest *m, ManifestReader **ret);
+ManifestReader *manifest_reader_free(ManifestReader *r);
+DEFINE_CLEANUP(ManifestReader *, manifest_reader_free)
+
+/* 1: *ret is the next entry, the reader's, until the next one is read; 0: there is none, *ret is NULL. The manifest was
+ * found to be good when it was loaded: -EBADMSG is of a disk that gives something else now. */
+int manifest_read(ManifestReader *r, const ManifestEntry **ret);
+
+/* Makes the entry that was read last the caller's. */
+ManifestEntry manifest_take(ManifestReader *r);
+
+/* path stands below directory, at any depth. */
+bool manifest_path_is_below(const char *path, const char *directory);
 
 /* Order of entries: strcmp() with '/' below every other byte, and "." before all. */
 int manifest_path_compare(const char *a, const char *b);
@@ -108,7 +139,7 @@ const char *manifest_boot(const Manifest *m);
 
 /* --- the file --- */
 
-/* Replaces dir_fd/name durably (mode 0600): after 0 it survives a power cut. */
+/* Replaces dir_fd/name durably (mode 0600): after 0 it survives a power cut. m can be read as before. */
 int manifest_write_at(const Manifest *m, int dir_fd, const char *name, Error *reterr);
 
 /* -EBADMSG with file and line where it is truncated, damaged, or says what no tree can be: absolute names, "..",

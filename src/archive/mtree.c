@@ -9,6 +9,7 @@
 #define XATTR_VALUE_MAX_BYTES 65536 /* XATTR_SIZE_MAX of the kernel */
 
 #define BOOT "# boot "
+#define SEAL "# sealed: "
 
 static const char header[] = "#mtree\n"
                              "# Keywords beyond mtree(5):\n"
@@ -66,7 +67,7 @@ static int put_xattr(FILE *f, const Xattr *x) {
         return 0;
 }
 
-static int put_entry(FILE *f, const ManifestEntry *e) {
+int mtree_put_entry(FILE *f, const ManifestEntry *e) {
         int r;
 
         put_path(f, e->path);
@@ -104,53 +105,16 @@ static int put_entry(FILE *f, const ManifestEntry *e) {
         return 0;
 }
 
-static int digest_of(const char *text, size_t size, char ret[static SHA256_HEX_SIZE]) {
-        _cleanup_(sha256_freep) Sha256 *h = NULL;
-        int r;
-
-        r = sha256_new(&h);
-        if (r >= 0)
-                r = sha256_add(h, text, size);
-        return r < 0 ? r : sha256_finish(h, ret);
+void mtree_put_header(FILE *f, const char *boot) {
+        fprintf(f, "%s" BOOT "%s\n", header, boot);
 }
 
-static int seal_text(const Manifest *m, const char *sha256, char **ret) {
-        return asprintf(ret, "# sealed: %zu entries, %" PRIu64 " bytes, sha256 %s\n", manifest_n_entries(m),
-                               manifest_n_bytes(m), sha256) < 0
-                        ? -ENOMEM
-                        : 0;
-}
+char *mtree_seal(size_t n_entries, uint64_t n_bytes, const char *sha256) {
+        char *line;
 
-int mtree_format(const Manifest *m, char **ret_text, size_t *ret_size_bytes) {
-        _cleanup_free_ char *text = NULL, *seal = NULL;
-        char sha256[SHA256_HEX_SIZE];
-        size_t size = 0, seal_size;
-        FILE *f;
-        int r = 0;
-
-        f = open_memstream(&text, &size);
-        if (!f)
-                return -ENOMEM;
-        fprintf(f, "%s" BOOT "%s\n", header, manifest_boot(m));
-        for (size_t i = 0; i < manifest_n_entries(m) && r >= 0; i++)
-                r = put_entry(f, manifest_at(m, i));
-        if (fclose(f) != 0 && r >= 0)
-                r = -ENOMEM;
-        if (r >= 0)
-                r = digest_of(text, size, sha256);
-        if (r >= 0)
-                r = seal_text(m, sha256, &seal);
-        if (r < 0)
-                return r;
-
-        seal_size = strlen(seal);
-        *ret_text = realloc(text, size + seal_size + 1);
-        if (!*ret_text)
-                return -ENOMEM;
-        text = NULL;
-        memcpy(*ret_text + size, seal, seal_size + 1);
-        *ret_size_bytes = size + seal_size;
-        return 0;
+        return asprintf(&line, SEAL "%zu entries, %" PRIu64 " bytes, sha256 %s", n_entries, n_bytes, sha256) < 0
+                        ? NULL
+                        : line;
 }
 
 /* --- reading: every parse function returns 0, -EBADMSG, or -ENOMEM --- */
@@ -242,8 +206,8 @@ static int parse_xattr(char *name, const char *value, ManifestEntry *e) {
 static int parse_link_to(const Manifest *m, char *path, ManifestEntry *e) {
         if (!startswith(path, "./") || unescape(path) < 0)
                 return -EBADMSG;
-        e->link_to = manifest_find(m, path + 2);
-        return e->link_to && e->link_to != e && S_ISREG(e->link_to->mode) && !e->link_to->link_to ? 0 : -EBADMSG;
+        e->link_to = manifest_first_link(m, path + 2);
+        return e->link_to ? 0 : -EBADMSG;
 }
 
 typedef enum Keyword {
@@ -354,7 +318,7 @@ static const char *keywords_fault(unsigned seen, const ManifestEntry *e) {
                 return "a keyword does not go with the type";
         if ((seen & KEYS_UNTOUCHED) != 0 && (seen & KEYS_UNTOUCHED) != KEYS_UNTOUCHED)
                 return "inode and ctime go together";
-        if (e->index == 0 && !S_ISDIR(e->mode))
+        if (streq(e->path, ".") && !S_ISDIR(e->mode))
                 return "the tree itself is no directory";
         if (e->link_to &&
                         (e->size_bytes != e->link_to->size_bytes || !streq(e->sha256, e->link_to->sha256) ||
@@ -363,33 +327,46 @@ static const char *keywords_fault(unsigned seen, const ManifestEntry *e) {
         return NULL;
 }
 
-static int parse_entry(Manifest *m, char *line, bool same_boot, char **ret_why) {
-        char *path = strsep(&line, " "), *word;
-        const char *why = NULL;
-        unsigned seen = 0;
-        ManifestEntry *e;
-        int r;
+bool mtree_is_seal(const char *line) {
+        return startswith(line, SEAL);
+}
+
+const char *mtree_boot(const char *line) {
+        return startswith(line, BOOT);
+}
+
+int mtree_parse_path(char *line, const char **ret_path, char **rest, const char **ret_why) {
+        char *path = strsep(&line, " ");
 
         if (!streq(path, ".")) {
-                if (!startswith(path, "./") || unescape(path) < 0)
-                        return free_and_strdup(ret_why, "no relative path") < 0 ? -ENOMEM : -EBADMSG;
+                if (!startswith(path, "./") || unescape(path) < 0) {
+                        *ret_why = "no relative path";
+                        return -EBADMSG;
+                }
                 path += 2;
         }
-        r = manifest_add(m, path, &e, &why);
-        if (r < 0)
-                goto fail;
+        *ret_path = path;
+        *rest = line;
+        return 0;
+}
 
-        while ((word = strsep(&line, " "))) {
+int mtree_parse_keywords(const Manifest *m, char *rest, ManifestEntry *e, char **ret_why) {
+        const char *why;
+        unsigned seen = 0;
+        char *word;
+        int r;
+
+        while ((word = strsep(&rest, " "))) {
                 char *value = strchr(word, '=');
                 Keyword key = 0;
 
                 if (value)
                         *value++ = 0;
-                for (size_t i = 0; i < ELEMENTSOF(keywords); i++)
+                for (size_t i = 0; i < ELEMENTSOF(keywords) && !key; i++)
                         if (streq(keywords[i].name, word))
                                 key = keywords[i].key;
 
-                if (value && startswith(word, "xattr."))
+                if (value && !key && startswith(word, "xattr."))
                         r = parse_xattr(word + strlen("xattr."), value, e);
                 else if (value && key && !(seen & key))
                         r = parse_value(m, key, value, e);
@@ -403,94 +380,7 @@ static int parse_entry(Manifest *m, char *line, bool same_boot, char **ret_why) 
                 seen |= key;
         }
         why = keywords_fault(seen, e);
-        if (!same_boot)
-                e->inode = 0;
         if (!why)
                 return 0;
-        r = -EBADMSG;
-fail:
-        return why && free_and_strdup(ret_why, why) < 0 ? -ENOMEM : r;
-}
-
-/* Splits the seal off text. -EBADMSG where it is not that of the text above it. */
-static int take_seal(char *text, size_t size, char **ret_seal, char ret_sha256[static SHA256_HEX_SIZE]) {
-        char *seal;
-        int r;
-
-        if (size == 0 || text[size - 1] != '\n' || strlen(text) != size)
-                return -EBADMSG;
-        text[size - 1] = 0;
-        seal = strrchr(text, '\n');
-        text[size - 1] = '\n';
-        if (!seal || !startswith(seal + 1, "# sealed: "))
-                return -EBADMSG;
-        seal++;
-
-        r = digest_of(text, (size_t) (seal - text), ret_sha256);
-        if (r < 0)
-                return r;
-        if (!strstr(seal, ret_sha256))
-                return -EBADMSG;
-        *ret_seal = strdup(seal);
-        if (!*ret_seal)
-                return -ENOMEM;
-        *seal = 0;
-        return 0;
-}
-
-int mtree_parse(char *text, size_t size_bytes, Manifest **ret, unsigned *ret_line, char **ret_why) {
-        _cleanup_(manifest_freep) Manifest *m = NULL;
-        _cleanup_free_ char *seal = NULL, *expected = NULL;
-        char sha256[SHA256_HEX_SIZE], *line;
-        const char *why;
-        unsigned n_line = 0;
-        bool same_boot = false;
-        int r;
-
-        for (const char *p = text; (p = memchr(p, '\n', size_bytes - (size_t) (p - text))); p++)
-                n_line++;
-        *ret_line = MAX(n_line, 1U);
-        why = "the seal in its last line does not fit: truncated or changed";
-        r = take_seal(text, size_bytes, &seal, sha256);
-        if (r < 0)
-                goto fail;
-
-        r = manifest_new(&m);
-        if (r < 0)
-                return r;
-        n_line = 0;
-        why = NULL;
-        while ((line = strsep(&text, "\n")) && (*line || text)) {
-                *ret_line = ++n_line;
-                if (n_line == 1 && !streq(line, "#mtree")) {
-                        r = -EBADMSG;
-                        why = "no mtree file";
-                        goto fail;
-                }
-                if (*line == '#') {
-                        const char *boot = startswith(line, BOOT);
-
-                        same_boot = same_boot || (boot && streq(boot, manifest_boot(m)));
-                        continue;
-                }
-                r = parse_entry(m, line, same_boot, ret_why);
-                if (r < 0)
-                        return r;
-        }
-        *ret_line = n_line + 1;
-        manifest_seal(m);
-
-        r = seal_text(m, sha256, &expected);
-        if (r < 0)
-                return r;
-        if (manifest_n_entries(m) == 0 || !streq(expected, seal)) {
-                r = -EBADMSG;
-                why = "the numbers in its seal do not fit";
-                goto fail;
-        }
-        *ret = TAKE_PTR(m);
-        return 0;
-
-fail:
-        return r == -EBADMSG && free_and_strdup(ret_why, why) < 0 ? -ENOMEM : r;
+        return free_and_strdup(ret_why, why) < 0 ? -ENOMEM : -EBADMSG;
 }

@@ -9,6 +9,8 @@
 #include "archive/tree.h"
 #include "archive/where.h"
 
+#define UPDATED_BYTES_MIN ((uint64_t) 1024 * 1024)
+
 /* --- files with more than one link --- */
 
 typedef struct Link {
@@ -83,6 +85,20 @@ int tree_measure(int dir_fd, TreeSize *ret, Error *reterr) {
         return r;
 }
 
+/* The headers of Debian 11, of Linux 5.10, do not have these. */
+#ifndef CIFS_SUPER_MAGIC
+#define CIFS_SUPER_MAGIC 0xFF534D42
+#endif
+#ifndef SMB2_SUPER_MAGIC
+#define SMB2_SUPER_MAGIC 0xFE534D42
+#endif
+#ifndef FUSE_SUPER_MAGIC
+#define FUSE_SUPER_MAGIC 0x65735546
+#endif
+#ifndef CEPH_SUPER_MAGIC
+#define CEPH_SUPER_MAGIC 0x00c36400
+#endif
+
 /* --- back up --- */
 
 typedef struct Backup {
@@ -119,10 +135,10 @@ static int add_entry(Backup *s, WalkNode *n, ManifestEntry **ret) {
         int r;
 
         r = manifest_add(s->manifest, n->path, ret, &why);
-        if (r == -EBADMSG)
+        if (r == -EBADMSG && why)
                 return where_error(s->reterr, -ENAMETOOLONG, s->src_fd, n->path, "cannot be recorded: %s", why);
         if (r < 0)
-                return r;
+                return where_error(s->reterr, r, s->dst_fd, ".", "its manifest cannot be written:");
         (*ret)->mode = n->st.st_mode;
         n->peer = *ret;
         return 0;
@@ -225,6 +241,17 @@ static bool copy_is_there(const WalkNode *n, const ManifestEntry *was) {
                         (S_ISLNK(was->mode) || (uint64_t) st.st_size == was->size_bytes);
 }
 
+/* What is large is often what grows at its end or changes here and there. To read twice is less than to write once and wait for
+ * it; but a hole is not to be read. */
+static bool can_be_updated(const WalkNode *n) {
+        struct stat st;
+
+        return S_ISREG(n->st.st_mode) && n->st.st_nlink == 1 &&
+                        (uint64_t) n->st.st_blocks * 512 >= (uint64_t) n->st.st_size &&
+                        fstatat(n->parent->peer_fd, n->name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISREG(st.st_mode) &&
+                        st.st_nlink == 1 && (uint64_t) st.st_size >= UPDATED_BYTES_MIN;
+}
+
 /* A regular file or a symlink. */
 static int backup_file(Backup *s, WalkNode *n, ManifestEntry *e) {
         const ManifestEntry *was = n->entry, *first;
@@ -235,7 +262,8 @@ static int backup_file(Backup *s, WalkNode *n, ManifestEntry *e) {
                 s->copier.path = n->path;
                 return r < 0 ? r : copier_tick(&s->copier, e->size_bytes);
         }
-        r = clear_copy(s, n);
+        s->copier.over = s->pass->earlier && can_be_updated(n);
+        r = s->copier.over ? 0 : clear_copy(s, n);
         if (r >= 0)
                 r = link_seen(&s->links, &n->st, e, &first);
         if (r < 0)
@@ -326,7 +354,7 @@ int tree_backup(int src_fd, int dst_fd, TreePass *pass, const TreeProgress *prog
                 return r;
         r = owners_new(&owners);
         if (r >= 0)
-                r = manifest_new(&m);
+                r = manifest_new(dst_fd, &m);
         if (r < 0)
                 return r;
 
@@ -356,9 +384,11 @@ int tree_backup(int src_fd, int dst_fd, TreePass *pass, const TreeProgress *prog
         if (r < 0)
                 return r;
 
+        r = manifest_seal(m);
+        if (r < 0)
+                return where_error(reterr, r, dst_fd, ".", "its manifest cannot be written:");
         if (syncfs(dst_fd) < 0)
                 return where_error(reterr, -errno, dst_fd, ".", "cannot be written to disk:");
-        manifest_seal(m);
         *ret = TAKE_PTR(m);
         return 0;
 }

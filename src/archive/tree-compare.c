@@ -74,8 +74,11 @@ static int compare_visit(WalkNode *n, void *userdata) {
         if (r < 0)
                 return r;
         report(s, n, d);
-        if (n->exists && !group_first(c, e))
-                group_set(c, e, &n->st, d);
+        if (n->exists && !group_first(c, e)) {
+                r = group_set(c, e, &n->st, d);
+                if (r < 0)
+                        return r;
+        }
         return S_ISDIR(e->mode) && n->exists && S_ISDIR(n->st.st_mode) ? WALK_DESCEND : WALK_SKIP;
 }
 
@@ -151,10 +154,10 @@ static int save_visit(WalkNode *n, void *userdata) {
                 return WALK_SKIP;
         if (e) {
                 r = difference(c, n, &d);
+                if (r >= 0 && !group_first(c, e))
+                        r = group_set(c, e, &n->st, d);
                 if (r < 0)
                         return r;
-                if (!group_first(c, e))
-                        group_set(c, e, &n->st, d);
         }
 
         if (!S_ISDIR(n->st.st_mode))

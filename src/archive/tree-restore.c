@@ -127,11 +127,11 @@ static int write_symlink(Restore *s, WalkNode *n) {
         return metadata_apply(&s->comparison.metadata, fd, n->entry);
 }
 
-static int write_link(Restore *s, WalkNode *n, const ManifestEntry *first) {
+static int write_link(Restore *s, WalkNode *n, const char *first) {
         _cleanup_close_ int dir_fd = -1;
         const char *name;
 
-        dir_fd = open_parent_at(s->live_fd, first->path, &name);
+        dir_fd = open_parent_at(s->live_fd, first, &name);
         if (dir_fd < 0 || linkat(dir_fd, name, n->parent->fd, n->name, 0) < 0)
                 return where_error(s->reterr, dir_fd < 0 ? dir_fd : -errno, s->live_fd, n->path,
                                 "hard link cannot be made:");
@@ -153,7 +153,8 @@ static int fix_metadata(Restore *s, WalkNode *n) {
 /* A regular file or a symlink. */
 static int restore_file(Restore *s, WalkNode *n) {
         Comparison *c = &s->comparison;
-        const ManifestEntry *e = n->entry, *first = S_ISREG(e->mode) ? group_first(c, e) : NULL;
+        const ManifestEntry *e = n->entry;
+        const char *first = group_first(c, e);
         unsigned d;
         int r;
 
@@ -185,9 +186,9 @@ static int restore_file(Restore *s, WalkNode *n) {
         if (S_ISREG(e->mode) && !first) {
                 if (fstatat(n->parent->fd, n->name, &n->st, AT_SYMLINK_NOFOLLOW) < 0)
                         return where_error(s->reterr, -errno, s->live_fd, n->path, "cannot be looked at:");
-                group_set(c, e, &n->st, 0);
+                r = group_set(c, e, &n->st, 0);
         }
-        return WALK_SKIP;
+        return r < 0 ? r : WALK_SKIP;
 }
 
 /* --- the walk --- */

@@ -12,19 +12,54 @@
 
 /* --- names of a directory --- */
 
+/* Packed: a directory may have a million of them. */
 typedef struct Names {
-        char **names;
+        char *text; /* one behind the other, each with its NUL */
+        size_t text_bytes, text_allocated;
+        uint32_t *at; /* where in text each begins; in order */
         size_t n, n_allocated;
 } Names;
 
 static void names_done(Names *l) {
-        for (size_t i = 0; i < l->n; i++)
-                free(l->names[i]);
-        free(l->names);
+        free(l->text);
+        free(l->at);
 }
 
-static int names_compare(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
+static const char *name_at(const Names *l, size_t i) {
+        return l->text + l->at[i];
+}
+
+static int names_compare(const void *a, const void *b, void *text) {
+        return strcmp((const char *) text + *(const uint32_t *) a, (const char *) text + *(const uint32_t *) b);
+}
+
+static int names_add(Names *l, const char *name) {
+        size_t size = strlen(name) + 1;
+
+        if (l->text_bytes + size > UINT32_MAX)
+                return -EFBIG;
+        if (l->text_bytes + size > l->text_allocated) {
+                size_t larger = MAX(l->text_allocated * 2, (size_t) 1024);
+                char *text = realloc(l->text, larger);
+
+                if (!text)
+                        return -ENOMEM;
+                l->text = text;
+                l->text_allocated = larger;
+        }
+        if (l->n == l->n_allocated) {
+                size_t larger = MAX(l->n_allocated * 2, (size_t) 32);
+                uint32_t *at = reallocarray(l->at, larger, sizeof(uint32_t));
+
+                if (!at)
+                        return -ENOMEM;
+                l->at = at;
+                l->n_allocated = larger;
+        }
+        memcpy(l->text + l->text_bytes, name, size);
+        l->at[l->n++] = (uint32_t) l->text_bytes;
+        l->text_bytes += size;
+        return 0;
 }
 
 static void dir_closep(DIR **d) {
@@ -34,7 +69,7 @@ static void dir_closep(DIR **d) {
 
 static int names_read(int dir_fd, Names *l) {
         _cleanup_(dir_closep) DIR *d = NULL;
-        int fd;
+        int fd, r;
 
         fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
@@ -57,22 +92,12 @@ static int names_read(int dir_fd, Names *l) {
                 }
                 if (streq(de->d_name, ".") || streq(de->d_name, ".."))
                         continue;
-                if (l->n == l->n_allocated) {
-                        size_t n = l->n_allocated ? l->n_allocated * 2 : 32;
-                        char **larger = reallocarray(l->names, n, sizeof(char *));
-
-                        if (!larger)
-                                return -ENOMEM;
-                        l->names = larger;
-                        l->n_allocated = n;
-                }
-                l->names[l->n] = strdup(de->d_name);
-                if (!l->names[l->n])
-                        return -ENOMEM;
-                l->n++;
+                r = names_add(l, de->d_name);
+                if (r < 0)
+                        return r;
         }
         if (l->n > 0)
-                qsort(l->names, l->n, sizeof(char *), names_compare);
+                qsort_r(l->at, l->n, sizeof(uint32_t), names_compare, l->text);
         return 0;
 }
 
@@ -82,6 +107,8 @@ typedef struct State {
         const Walk *walk;
         char *path; /* of the node at hand; grows and is cut as the walk goes down and up */
         size_t allocated;
+        ManifestReader *reader;    /* NULL: no manifest */
+        const ManifestEntry *next; /* in the manifest, behind what the walk has come to; NULL: nothing */
 } State;
 
 /* Files of these are made up by the kernel; reading them may block or have effects. */
@@ -114,7 +141,7 @@ static bool is_kernel_file_system(int fd) {
 static int path_set(State *s, size_t length, const char *name) {
         size_t need = length + 1 + strlen(name) + 1;
 
-        if (need > s->allocated) {
+        if (!s->path || need > s->allocated) {
                 char *larger = realloc(s->path, need * 2);
 
                 if (!larger)
@@ -130,15 +157,59 @@ static int path_set(State *s, size_t length, const char *name) {
 
 static int walk_node(State *s, WalkNode *n);
 
-/* The child that stands next in the manifest, below the directory of entry e; NULL: no more. */
-static const ManifestEntry *child_at(const Manifest *m, const ManifestEntry *e, size_t index) {
-        return e && index < e->end ? manifest_at(m, index) : NULL;
+static int read_next(State *s) {
+        int r = s->reader ? manifest_read(s->reader, &s->next) : 0;
+
+        return r < 0 ? where_error(s->walk->reterr, r, s->walk->root_fd, s->path ?: ".",
+                                       "the manifest's next entry cannot be read:")
+                     : 0;
+}
+
+/* Takes over what stands next, and goes on to what is behind it. */
+static int take_next(State *s, ManifestEntry *ret) {
+        *ret = manifest_take(s->reader);
+        return read_next(s);
+}
+
+/* What the walk has not come to below directory, it does not come to any more. */
+static int pass_over(State *s, const char *directory) {
+        int r = 0;
+
+        while (s->next && r >= 0 && manifest_path_is_below(s->next->path, directory))
+                r = read_next(s);
+        return r;
+}
+
+/* s->path is the child's, which stands next in the directory of n, in the manifest, or in both. name is not in s->path. */
+static int walk_child(State *s, WalkNode *n, const char *name, bool in_live, bool recorded) {
+        const Walk *w = s->walk;
+        _cleanup_(manifest_entry_done) ManifestEntry entry = { 0 };
+        WalkNode child = {
+                .parent = n, .path = s->path, .name = name, .fd = -1, .peer_fd = -1, .depth = n->depth + 1
+        };
+        int r = 0;
+
+        if (recorded) {
+                r = take_next(s, &entry);
+                child.entry = &entry;
+        }
+        if (r < 0)
+                return r;
+        if (in_live) {
+                if (fstatat(n->fd, name, &child.st, AT_SYMLINK_NOFOLLOW) >= 0)
+                        child.exists = true;
+                else if (errno != ENOENT)
+                        return where_error(w->reterr, -errno, w->root_fd, s->path, "cannot be looked at:");
+        }
+        if (child.exists || child.entry)
+                r = walk_node(s, &child);
+        return r >= 0 && recorded ? pass_over(s, entry.path) : r;
 }
 
 static int walk_children(State *s, WalkNode *n) {
         const Walk *w = s->walk;
-        const ManifestEntry *e = w->manifest && n->entry && S_ISDIR(n->entry->mode) ? n->entry : NULL;
-        size_t length = n->parent && s->path ? strlen(s->path) : 0, at = e ? e->index + 1 : 0, i = 0;
+        const ManifestEntry *e = n->entry && S_ISDIR(n->entry->mode) ? n->entry : NULL;
+        size_t length = n->parent && s->path ? strlen(s->path) : 0, i = 0;
         _cleanup_(names_done) Names l = { 0 };
         int r;
 
@@ -147,34 +218,20 @@ static int walk_children(State *s, WalkNode *n) {
                 return where_error(w->reterr, r, w->root_fd, n->path, "directory cannot be read:");
 
         for (;;) {
-                const ManifestEntry *next = child_at(w->manifest, e, at);
-                const char *recorded = next ? next->path + (length > 0 ? length + 1 : 0) : NULL;
-                int order = i == l.n ? 1 : !next ? -1 : strcmp(l.names[i], recorded);
-                WalkNode child = { .parent = n, .fd = -1, .peer_fd = -1, .depth = n->depth + 1 };
+                const char *recorded = e && s->next && manifest_path_is_below(s->next->path, e->path)
+                                ? s->next->path + (length > 0 ? length + 1 : 0)
+                                : NULL;
+                int order = i == l.n ? 1 : !recorded ? -1 : strcmp(name_at(&l, i), recorded);
+                const char *name = order > 0 ? recorded : name_at(&l, i);
 
-                if (i == l.n && !next)
+                if (!name)
                         return 0;
-                if (order >= 0) {
-                        child.entry = next;
-                        at = next->end;
-                }
-                child.name = order <= 0 ? l.names[i++] : recorded;
-
-                r = path_set(s, length, child.name);
+                r = path_set(s, length, name);
+                if (r >= 0)
+                        r = walk_child(s, n, name, order <= 0, order >= 0);
                 if (r < 0)
                         return r;
-                child.path = s->path;
-                if (order <= 0) {
-                        if (fstatat(n->fd, child.name, &child.st, AT_SYMLINK_NOFOLLOW) >= 0)
-                                child.exists = true;
-                        else if (errno != ENOENT)
-                                return where_error(w->reterr, -errno, w->root_fd, s->path, "cannot be looked at:");
-                }
-                if (child.exists || child.entry) {
-                        r = walk_node(s, &child);
-                        if (r < 0)
-                                return r;
-                }
+                i += order <= 0;
                 if (length > 0)
                         s->path[length] = 0;
                 n->path = n->parent ? s->path : "."; /* it may have moved */
@@ -219,19 +276,34 @@ finish:
         return r;
 }
 
-int walk(const Walk *w) {
-        _cleanup_free_ char *path = NULL;
-        State s = { .walk = w };
+static int walk_root(State *s) {
+        const Walk *w = s->walk;
+        _cleanup_(manifest_entry_done) ManifestEntry entry = { 0 };
         WalkNode root = { .path = ".", .name = ".", .exists = true, .fd = -1, .peer_fd = -1 };
-        int r;
+        int r = 0;
 
-        root.entry = w->manifest ? manifest_at(w->manifest, 0) : NULL;
         if (fstat(w->root_fd, &root.st) < 0)
                 return where_error(w->reterr, -errno, w->root_fd, ".", "cannot be looked at:");
         if (!S_ISDIR(root.st.st_mode))
                 return where_error(w->reterr, -ENOTDIR, w->root_fd, ".", "no directory");
-        r = walk_node(&s, &root);
-        path = s.path;
+        if (s->next) {
+                r = take_next(s, &entry);
+                root.entry = &entry;
+        }
+        return r < 0 ? r : walk_node(s, &root);
+}
+
+int walk(const Walk *w) {
+        State s = { .walk = w };
+        int r;
+
+        r = w->manifest ? manifest_reader_new(w->manifest, &s.reader) : 0;
+        if (r >= 0)
+                r = read_next(&s);
+        if (r >= 0)
+                r = walk_root(&s);
+        (void) manifest_reader_free(s.reader);
+        free(s.path);
         return r < 0 ? r : 0;
 }
 

@@ -21,7 +21,7 @@ struct WalkNode {
         WalkNode *parent; /* NULL: the tree itself */
         const char *path; /* of the node at hand; what parent->path pointed to may have moved */
         const char *name;
-        const ManifestEntry *entry; /* NULL: not in the manifest; visit() may set it where there is none */
+        const ManifestEntry *entry; /* the walk's, while it is at the node or below; NULL: not in the manifest */
         bool exists;                /* in live; st is set then */
         struct stat st;
         int fd;      /* the directory in live, set while it is descended into; the entry's own is parent->fd */

@@ -5,7 +5,7 @@
 
 #include <json-c/json.h>
 
-#include "base/macro.h"
+#include "base/strv.h"
 
 static inline json_object *json_free(json_object *o) {
         (void) json_object_put(o);
@@ -22,8 +22,14 @@ int json_append(json_object *array, json_object *value);
 int json_add_text(json_object *o, const char *key, const char *value);
 int json_add_number(json_object *o, const char *key, uint64_t value);
 
+/* An array of strings from a strv; nothing for an empty one. */
+int json_add_list(json_object *o, const char *key, char *const *l);
+
 /* *ret gets a copy, or stays where the field is missing. -EBADMSG: it is no string. */
 int json_get_text(json_object *o, const char *key, char **ret);
+
+/* Appends to *l what the array of strings holds; nothing where the field is missing. -EBADMSG: it is no such array. */
+int json_get_list(json_object *o, const char *key, char ***l);
 
 /* The string itself, NULL where it is missing or no string. */
 const char *json_peek_text(json_object *o, const char *key);

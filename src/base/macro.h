@@ -54,6 +54,11 @@ static inline void closep(int *fd) {
         *fd = safe_close(*fd);
 }
 
+static inline void fclosep(FILE **f) {
+        if (*f)
+                (void) fclose(*f);
+}
+
 #define _cleanup_free_ _cleanup_(freep)
 #define _cleanup_close_ _cleanup_(closep)
 

@@ -165,8 +165,8 @@ int process_run(char *const *argv, const ProcessOptions *options, Error *reterr)
         } else if (r >= 0 && w < 0)
                 r = error_set(reterr, w, NULL, "%s: cannot be waited for: %m", argv[0]);
         else if (r >= 0 && WIFSIGNALED(status))
-                r = error_set(reterr, -ECHILD, NULL, "%s: was ended by signal SIG%s", argv[0],
-                                sigabbrev_np(WTERMSIG(status)) ?: "?");
+                r = error_set(reterr, -ECHILD, NULL, "%s: was ended by signal %i (%s)", argv[0], WTERMSIG(status),
+                                strsignal(WTERMSIG(status)));
         else if (r >= 0)
                 r = WEXITSTATUS(status);
 finish:

@@ -60,17 +60,24 @@ int sha256_fd(int fd, char ret_hex[static SHA256_HEX_SIZE]) {
                 return r;
 
         for (;;) {
-                ssize_t n = read(fd, buffer, READ_BYTES);
+                ssize_t n = TEMP_FAILURE_RETRY(read(fd, buffer, READ_BYTES));
 
-                if (n < 0) {
-                        if (errno == EINTR)
-                                continue;
+                if (n < 0)
                         return -errno;
-                }
                 if (n == 0)
                         return sha256_finish(h, ret_hex);
                 r = sha256_add(h, buffer, (size_t) n);
                 if (r < 0)
                         return r;
         }
+}
+
+int sha256_buffer(const void *data, size_t size_bytes, char ret_hex[static SHA256_HEX_SIZE]) {
+        _cleanup_(sha256_freep) Sha256 *h = NULL;
+        int r;
+
+        r = sha256_new(&h);
+        if (r >= 0)
+                r = sha256_add(h, data, size_bytes);
+        return r < 0 ? r : sha256_finish(h, ret_hex);
 }

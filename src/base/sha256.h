@@ -18,3 +18,5 @@ int sha256_finish(Sha256 *h, char ret_hex[static SHA256_HEX_SIZE]);
 
 /* Digest of fd from its current offset to the end. Errors are read(2)'s. */
 int sha256_fd(int fd, char ret_hex[static SHA256_HEX_SIZE]);
+
+int sha256_buffer(const void *data, size_t size_bytes, char ret_hex[static SHA256_HEX_SIZE]);

@@ -88,6 +88,24 @@ char *strv_join(char *const *l, const char *separator) {
         return joined;
 }
 
+static int compare_strings(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+void strv_sort_unique(char **l) {
+        size_t n = strv_length(l), kept = 0;
+
+        if (n == 0)
+                return;
+        qsort(l, n, sizeof(char *), compare_strings);
+        for (size_t i = 0; i < n; i++)
+                if (kept > 0 && streq(l[kept - 1], l[i]))
+                        free(l[i]);
+                else
+                        l[kept++] = l[i];
+        l[kept] = NULL;
+}
+
 bool strv_contains(char *const *l, const char *s) {
         for (size_t i = 0; l && l[i]; i++)
                 if (streq(l[i], s))

@@ -21,6 +21,9 @@ char **strv_copy(char *const *l);
 
 /* Concatenation with separator between; NULL on out of memory. */
 char *strv_join(char *const *l, const char *separator);
+
+/* In the order of strcmp(3), each once. */
+void strv_sort_unique(char **l);
 bool strv_contains(char *const *l, const char *s);
 
 /* The value of NAME in a list of NAME=VALUE; the last one wins, as in environ(7) of a unit. NULL: not there. */

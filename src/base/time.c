@@ -77,6 +77,15 @@ static const struct {
         { "days", 24 * USEC_PER_HOUR },
         { "day", 24 * USEC_PER_HOUR },
         { "d", 24 * USEC_PER_HOUR },
+        { "weeks", 7 * 24 * USEC_PER_HOUR },
+        { "week", 7 * 24 * USEC_PER_HOUR },
+        { "w", 7 * 24 * USEC_PER_HOUR },
+        { "months", 2629800 * USEC_PER_SEC }, /* systemd.time(7) */
+        { "month", 2629800 * USEC_PER_SEC },
+        { "M", 2629800 * USEC_PER_SEC },
+        { "years", 31557600 * USEC_PER_SEC },
+        { "year", 31557600 * USEC_PER_SEC },
+        { "y", 31557600 * USEC_PER_SEC },
 };
 
 static int unit_usec(const char *s, size_t n, usec_t *ret) {
@@ -123,7 +132,7 @@ int parse_timespan(const char *s, usec_t *ret_usec) {
                         return -ERANGE;
                 s = end + strspn(end, " \t");
 
-                n = strspn(s, "abcdefghijklmnopqrstuvwxyz");
+                n = strspn(s, "abcdefghijklmnopqrstuvwxyzM");
                 r = unit_usec(s, n, &unit);
                 if (r < 0)
                         return r;

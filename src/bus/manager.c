@@ -264,6 +264,8 @@ int manager_reload(Manager *m, Error *reterr) {
 
 int manager_units_loaded_usec(Manager *m, usec_t *ret, Error *reterr) {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        uint64_t realtime = 0, monotonic = 0;
+        usec_t by_the_clock_of_now;
         int r;
 
         r = manager_check(m, reterr);
@@ -272,9 +274,16 @@ int manager_units_loaded_usec(Manager *m, usec_t *ret, Error *reterr) {
         *ret = 0;
         if (manager_version(m) < 250)
                 return 0;
-        r = sd_bus_get_property_trivial(
-                        m->bus, SYSTEMD_NAME, SYSTEMD_PATH, MANAGER_INTERFACE, "UnitsLoadTimestamp", &error, 't', ret);
-        return r < 0 ? bus_fail(m, reterr, "read when units were loaded", &error, r) : 0;
+        r = sd_bus_get_property_trivial(m->bus, SYSTEMD_NAME, SYSTEMD_PATH, MANAGER_INTERFACE, "UnitsLoadTimestamp",
+                        &error, 't', &realtime);
+        if (r >= 0)
+                r = sd_bus_get_property_trivial(m->bus, SYSTEMD_NAME, SYSTEMD_PATH, MANAGER_INTERFACE,
+                                "UnitsLoadTimestampMonotonic", &error, 't', &monotonic);
+        if (r < 0)
+                return bus_fail(m, reterr, "read when units were loaded", &error, r);
+        by_the_clock_of_now = now_usec(CLOCK_REALTIME) - (now_usec(CLOCK_MONOTONIC) - monotonic);
+        *ret = MIN(realtime, by_the_clock_of_now);
+        return 0;
 }
 
 int manager_system_state(Manager *m, char **ret, Error *reterr) {

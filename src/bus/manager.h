@@ -56,7 +56,8 @@ int manager_wait(Manager *m, ManagerDoneFunc done, void *userdata, usec_t deadli
 /* systemctl daemon-reload. Returns once PID 1 has reloaded. */
 int manager_reload(Manager *m, Error *reterr);
 
-/* When PID 1 last read unit files, CLOCK_REALTIME; 0 where it does not tell (before v250). */
+/* When PID 1 last read unit files, CLOCK_REALTIME; 0 where it does not tell (before v250). If the clock was set since,
+ * the earlier of what it was then and of what it would be by the clock of now: a file changed later is never older. */
 int manager_units_loaded_usec(Manager *m, usec_t *ret, Error *reterr);
 
 /* "initializing", "starting", "running", "degraded", "maintenance", "stopping". *ret is the caller's to free. */

@@ -268,6 +268,9 @@ static int new_start_transient(Manager *m, const TransientUnit *unit, bool stays
         if (r >= 0)
                 r = sd_bus_message_append(message, "(sv)(sv)(sv)", "Type", "s", "oneshot", "RemainAfterExit", "b",
                                 stays, "NotifyAccess", "s", "main");
+        if (r >= 0 && !stays) /* ours for as long as we are connected; then PID 1 clears it away, even where it failed */
+                r = sd_bus_message_append(
+                                message, "(sv)(sv)", "AddRef", "b", true, "CollectMode", "s", "inactive-or-failed");
         if (r >= 0)
                 r = add_identity(message, unit);
         if (r >= 0)
@@ -585,6 +588,7 @@ int transient_capture(Manager *m, const TransientUnit *unit, usec_t timeout_usec
                 (void) error_set(reterr, r, error.advice, "%s", error_text(&error, r));
         (void) on_output(NULL, read_fd, 0, &c); /* what it wrote last */
 
+        (void) bus_call(m, "let go of a unit", "UnrefUnit", NULL, NULL, "s", u.name);
         (void) transient_clear(m, u.name, usec_from_now(CLEAR_TIMEOUT_USEC), NULL);
         if (r < 0)
                 return r;

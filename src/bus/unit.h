@@ -33,6 +33,10 @@ typedef struct UnitState {
         size_t n_environment_files;
         sd_id128_t invocation_id;            /* null before its first start */
         uint64_t active_enter_realtime_usec; /* 0: never active */
+        uint64_t inactive_exit_usec;         /* of its last start, CLOCK_MONOTONIC, as the next; 0: none since boot */
+        uint64_t active_enter_usec;          /* that start was over */
+        uint64_t active_exit_usec;           /* of its last stop */
+        uint64_t inactive_enter_usec;        /* that stop was over */
         uint32_t job_id;                     /* 0: no job */
         uint32_t n_restarts;                 /* automatic restarts since it was started by hand */
         pid_t main_pid;                      /* 0: none */

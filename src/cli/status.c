@@ -1,223 +1,217 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "txn/status.h"
+#include <stdarg.h>
 
-#include <dirent.h>
-#include <fcntl.h>
-
-#include "base/process.h"
+#include "cli/terminal.h"
 #include "cli/verbs.h"
 
-static int say_error(const Error *error, int r) {
-        (void) fprintf(stderr, "emqx-upgrade: %s\n", error_text(error, r));
-        if (error->advice)
-                (void) fprintf(stderr, "%s\n", error->advice);
-        return EXIT_INTERRUPTED;
-}
+#define LABEL_WIDTH 10
+#define INDENT (LABEL_WIDTH + 2)
 
-static uint64_t number(json_object *o, const char *key) {
-        uint64_t value = 0;
-
-        (void) json_get_number(o, key, &value);
-        return value;
-}
-
-static void print_json(json_object *o) {
+void print_json(json_object *o) {
         (void) puts(json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
 }
 
-static void print_line(const char *label, const char *value) {
-        if (value)
-                (void) printf("%10s: %s\n", label, value);
+ExitStatus say_error(const Error *error, int r, ExitStatus status) {
+        static const Error none = ERROR_NULL;
+        _cleanup_free_ char *text = printable(error_text(error ?: &none, r));
+
+        (void) fprintf(stderr, "emqx-upgrade: %s\n", text ?: "out of memory");
+        if (error && error->advice) {
+                _cleanup_free_ char *advice = printable(error->advice);
+
+                (void) fprintf(stderr, "%s\n", advice ?: "");
+        }
+        return status;
 }
 
-static void print_steps(json_object *o) {
-        char span[TIMESPAN_TEXT_MAX];
-        json_object *steps;
+static void print_label(const char *label) {
+        (void) printf("%s%*s%s%s ", style_begin(stdout, STYLE_DIM), LABEL_WIDTH, label, *label ? ":" : " ",
+                        style_end(stdout));
+}
 
-        if (!json_object_object_get_ex(o, "steps", &steps) || !json_object_is_type(steps, json_type_array))
+static void print_text(const char *label, Style style, const char *text) {
+        if (!text)
                 return;
-        for (size_t i = 0; i < json_object_array_length(steps); i++) {
-                json_object *s = json_object_array_get_idx(steps, i);
-                usec_t took = number(s, "took_usec");
+        print_label(label);
+        print_wrapped(stdout, style, INDENT, INDENT, text);
+}
 
-                (void) printf("%10s  %-8s %-10s %s\n", "", json_peek_text(s, "name") ?: "?",
-                                json_peek_text(s, "state") ?: "?", took > 0 ? format_timespan(span, took) : "");
+static void print_textf(const char *label, Style style, const char *format, ...) _printf_(3, 4);
+
+static void print_textf(const char *label, Style style, const char *format, ...) {
+        _cleanup_free_ char *text = NULL;
+        va_list ap;
+
+        va_start(ap, format);
+        if (vasprintf(&text, format, ap) < 0)
+                text = NULL;
+        va_end(ap);
+        print_text(label, style, text);
+}
+
+static Style state_style(RecordState state) {
+        static const Style styles[] = {
+                [RECORD_RUNS] = STYLE_STRONG,
+                [RECORD_INTERRUPTED] = STYLE_WARNING,
+                [RECORD_STUCK] = STYLE_BAD,
+                [RECORD_DONE] = STYLE_GOOD,
+                [RECORD_REFUSED] = STYLE_WARNING,
+                [RECORD_ROLLED_BACK] = STYLE_BAD,
+        };
+
+        return styles[state];
+}
+
+static void print_times(const Record *r) {
+        char when[TIMESPAN_TEXT_MAX], span[TIMESPAN_TEXT_MAX], predicted[TIMESPAN_TEXT_MAX];
+        const Txn *t = r->txn;
+        usec_t down = plan_downtime_usec(t->plan);
+
+        print_text("Began", STYLE_PLAIN, format_local(when, t->started_realtime_usec));
+        if (t->ended_realtime_usec > t->started_realtime_usec)
+                print_textf("Ended", STYLE_PLAIN, "%s, after %s", format_local(when, t->ended_realtime_usec),
+                                format_timespan(span, t->ended_realtime_usec - t->started_realtime_usec));
+        if (down == 0 && r->predicted_downtime_usec > 0)
+                print_textf("Down", STYLE_PLAIN, "not yet; predicted are %s",
+                                format_timespan(predicted, r->predicted_downtime_usec));
+        else if (down > 0)
+                print_textf("Down", STYLE_PLAIN, "%s%s%s%s%s", format_timespan(span, down),
+                                t->plan->ready_since_realtime_usec ? "" : " so far",
+                                r->predicted_downtime_usec > 0 ? " (predicted: " : "",
+                                r->predicted_downtime_usec > 0 ? format_timespan(predicted, r->predicted_downtime_usec)
+                                                               : "",
+                                r->predicted_downtime_usec > 0 ? ")" : "");
+}
+
+static void print_present(const Record *r) {
+        if (r->step)
+                print_textf("Step", STYLE_STRONG, "%s, %u %% of the steps are over", r->step, r->percent);
+        print_text("Status", STYLE_PLAIN, r->text);
+}
+
+/* Those that say something; of the others only how many there are. */
+static void print_checks(const Plan *p) {
+        size_t n[_CHECK_KEPT_MAX] = { 0 };
+        const char *label = "Checks";
+
+        for (size_t i = 0; i < p->n_checks; i++) {
+                const PlanCheck *k = &p->checks[i];
+
+                n[k->outcome]++;
+                if (k->outcome == CHECK_PASSED)
+                        continue;
+                print_textf(label, k->outcome == CHECK_REFUSED ? STYLE_BAD : STYLE_WARNING, "%s %s (%s): %s%s%s",
+                                glyph(k->outcome == CHECK_REFUSED ? GLYPH_FAILED : GLYPH_WARNING), k->name, k->step,
+                                k->text, k->advice ? ". " : "", k->advice ?: "");
+                label = "";
+        }
+        if (p->n_checks > 0)
+                print_textf(label, STYLE_PLAIN, "%zu passed, %zu warned, %zu refused", n[CHECK_PASSED],
+                                n[CHECK_WARNED], n[CHECK_REFUSED]);
+}
+
+static void print_steps(const Txn *t) {
+        static const struct {
+                Glyph glyph;
+                Style style;
+                const char *words;
+        } states[] = {
+                [STEP_TODO] = { GLYPH_BAR_REST, STYLE_DIM, "" },
+                [STEP_BEGUN] = { GLYPH_RUNS, STYLE_STRONG, "begun" },
+                [STEP_DONE] = { GLYPH_DONE, STYLE_GOOD, "done" },
+                [STEP_UNDO_BEGUN] = { GLYPH_RUNS, STYLE_STRONG, "being undone" },
+                [STEP_UNDONE] = { GLYPH_UNDONE, STYLE_WARNING, "undone" },
+                [STEP_FAILED] = { GLYPH_WARNING, STYLE_WARNING, "failed" },
+        };
+
+        for (size_t i = 0; i < t->n_steps; i++) {
+                const TxnStep *s = &t->steps[i];
+                usec_t took = step_took_usec(s);
+                char span[TIMESPAN_TEXT_MAX];
+
+                print_label(i == 0 ? "Steps" : "");
+                if (s->state == STEP_TODO)
+                        (void) printf("%s  %s%s\n", style_begin(stdout, STYLE_DIM), s->name, style_end(stdout));
+                else
+                        (void) printf("%s%s%s %-10s %-13s%s\n", style_begin(stdout, states[s->state].style),
+                                        glyph(states[s->state].glyph), style_end(stdout), s->name,
+                                        states[s->state].words, took > 0 ? format_timespan(span, took) : "");
+                if (s->why)
+                        print_text("", STYLE_WARNING, s->why);
         }
 }
 
-static void print_kept_aside(json_object *plan) {
-        json_object *list;
+static void print_dropped(const Plan *p) {
+        const char *label = "Dropped";
 
-        if (!json_object_object_get_ex(plan, "kept_aside", &list) || !json_object_is_type(list, json_type_array))
-                return;
-        for (size_t i = 0; i < json_object_array_length(list); i++)
-                (void) printf("%10s: " STATE_DIR "/backups/%s/defaults/%s\n", i == 0 ? "Aside" : "",
-                                json_peek_text(plan, "id") ?: "?",
-                                json_object_get_string(json_object_array_get_idx(list, i)) ?: "?");
+        for (size_t i = 0; i < p->n_adapted; i++)
+                STRV_FOREACH (key, p->adapted[i].dropped) {
+                        print_textf(label, STYLE_PLAIN, "%s in %s", *key, p->adapted[i].file);
+                        label = "";
+                }
 }
 
-static void print_record(json_object *o) {
-        json_object *plan = NULL;
-        char span[TIMESPAN_TEXT_MAX], when[TIMESPAN_TEXT_MAX];
-        usec_t down = number(o, "downtime_usec");
+void print_record(const Record *r) {
+        RecordState state = record_state(r);
+        _cleanup_free_ char *headline = record_headline(r, state), *now = record_what_now(r, state);
+        const Txn *t = r->txn;
 
-        (void) json_object_object_get_ex(o, "plan", &plan);
-        (void) printf("%10s: %s from %s to %s\n", "Upgrade", json_peek_text(plan, "id") ?: "?",
-                        json_peek_text(plan, "from") ?: "?", json_peek_text(plan, "to") ?: "?");
-        print_line("Result",
-                        streq_ptr(json_peek_text(o, "direction"), "stuck") ? "stuck: a person is needed"
-                                                                           : json_peek_text(o, "result"));
-        print_line("Started", format_realtime(when, number(o, "started_realtime_usec")));
-        if (number(o, "ended_realtime_usec") > 0)
-                print_line("Ended", format_realtime(when, number(o, "ended_realtime_usec")));
-        if (down > 0)
-                print_line("Down", format_timespan(span, down));
-        print_line("Step", json_peek_text(o, "step"));
-        print_line("Status", json_peek_text(o, "status"));
-        print_line("Cause", json_peek_text(o, "cause"));
-        print_line("Advice", json_peek_text(o, "advice"));
-        print_kept_aside(plan);
-        print_line("Way back", json_peek_text(o, "back_cause"));
-        (void) printf("%10s:\n", "Steps");
-        print_steps(o);
-}
-
-/* What runs says so in /run; what ran before this boot stands in the history, which only root may read. */
-static int load_status(json_object **ret, Error *reterr) {
-        _cleanup_(txn_freep) Txn *t = NULL;
-        _cleanup_close_ int state_fd = -1;
-        int r;
-
-        r = status_read(ret, reterr);
-        if (r != -ENOENT)
-                return r;
-        state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (state_fd < 0)
-                return errno == ENOENT ? -ENOENT : error_set(reterr, -errno, NULL, "Cannot open %s: %m", STATE_DIR);
-        r = txn_load(state_fd, &t, reterr);
-        if (r == 0)
-                r = txn_load_history(state_fd, "last", &t, reterr);
-        return r < 0 ? r : txn_to_json(t, ret);
+        (void) printf("%s%s%s ", style_begin(stdout, state_style(state)), glyph(GLYPH_DOT), style_end(stdout));
+        print_wrapped(stdout, STYLE_STRONG, 2, 2, headline ?: "");
+        print_text("Upgrade", STYLE_PLAIN, t->plan->id);
+        print_text("Unit", STYLE_PLAIN, t->unit);
+        if (state != RECORD_RUNS) /* it has none yet */
+                print_text("Result", state_style(state), state == RECORD_STUCK ? "stuck" : txn_result_name(t->result));
+        print_times(r);
+        if (state == RECORD_RUNS || state == RECORD_INTERRUPTED)
+                print_present(r);
+        if (t->cause)
+                print_textf("Cause", STYLE_BAD, "%s%s%s", t->cause_step ?: "", t->cause_step ? ": " : "", t->cause);
+        if (t->back_cause)
+                print_textf("Way back", STYLE_BAD, "failed at %s: %s", t->back_cause_step ?: "?", t->back_cause);
+        print_checks(t->plan);
+        print_dropped(t->plan);
+        for (char **path = t->plan->kept_aside; path && *path; path++)
+                print_textf(path == t->plan->kept_aside ? "Aside" : "", STYLE_PLAIN,
+                                STATE_DIR "/backups/%s/defaults/%s", t->plan->id, *path);
+        if (t->plan->hold)
+                print_textf("Hold", STYLE_PLAIN, "%s is on hold, %s", t->plan->package,
+                                streq(t->plan->hold, "operator") ? "as it was before" : "because it was rolled back");
+        print_steps(t);
+        print_text("What now", STYLE_STRONG, now);
 }
 
 ExitStatus verb_status(char **args) {
         _cleanup_(error_done) Error error = ERROR_NULL;
-        _cleanup_json_ json_object *o = NULL;
+        _cleanup_(record_freep) Record *record = NULL;
         int r;
 
         (void) args;
-        r = load_status(&o, &error);
-        if (r == -ENOENT) {
-                (void) puts(arg_json ? "{}" : "No upgrade has been made on this host.");
+        r = record_load(NULL, &record, &error);
+        if (r == -ENOENT ||
+                        (r == -EACCES &&
+                                        geteuid() != 0)) { /* since boot there was none, and who asks may see no more */
+                (void) puts(arg_json ? "{}"
+                                                : r == -ENOENT
+                                                ? "No upgrade has been made on this host."
+                                                : "No upgrade was made since boot; those before it, only root may see.");
                 return EXIT_DONE;
         }
         if (r < 0)
-                return say_error(&error, r);
+                return say_error(&error, r, EXIT_INTERRUPTED);
         if (arg_json)
-                print_json(o);
+                print_json(record->json);
         else
-                print_record(o);
+                print_record(record);
         return EXIT_DONE;
 }
 
-static int newest_first(const void *a, const void *b) {
-        const Txn *x = *(Txn *const *) a, *y = *(Txn *const *) b;
-
-        return (x->started_realtime_usec < y->started_realtime_usec) -
-                        (x->started_realtime_usec > y->started_realtime_usec);
-}
-
-typedef struct History {
-        Txn **records;
-        size_t n;
-} History;
-
-static void history_done(History *h) {
-        for (size_t i = 0; i < h->n; i++)
-                (void) txn_free(h->records[i]);
-        free(h->records);
-}
-
-static int history_load(int state_fd, History *h, Error *reterr) {
-        struct dirent *de;
-        DIR *dir;
-        int fd, r = 0;
-
-        fd = openat(state_fd, "history", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot open %s/history: %m", STATE_DIR);
-        dir = fdopendir(fd);
-        if (!dir) {
-                (void) safe_close(fd);
-                return -errno;
-        }
-        while (r >= 0 && (de = readdir(dir))) {
-                char id[PLAN_ID_SIZE];
-                Txn **larger;
-
-                if (strlen(de->d_name) != PLAN_ID_SIZE - 1 + strlen(".json") || !endswith(de->d_name, ".json"))
-                        continue;
-                (void) snprintf(id, sizeof(id), "%.*s", PLAN_ID_SIZE - 1, de->d_name);
-                larger = reallocarray(h->records, h->n + 1, sizeof(Txn *));
-                if (!larger) {
-                        r = -ENOMEM;
-                        break;
-                }
-                h->records = larger;
-                r = txn_load_history(state_fd, id, &h->records[h->n], reterr);
-                if (r >= 0)
-                        h->n++;
-        }
-        (void) closedir(dir);
-        if (h->n > 0)
-                qsort(h->records, h->n, sizeof(Txn *), newest_first);
-        return r;
-}
-
-ExitStatus verb_history(char **args) {
-        _cleanup_(history_done) History h = { NULL, 0 };
-        _cleanup_(error_done) Error error = ERROR_NULL;
-        _cleanup_json_ json_object *list = NULL;
-        _cleanup_close_ int state_fd = -1;
-        char when[TIMESPAN_TEXT_MAX], span[TIMESPAN_TEXT_MAX];
-        int r;
-
-        (void) args;
-        state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (state_fd < 0) {
-                r = error_set(&error, -errno, "Run it as root.", "Cannot open %s: %m", STATE_DIR);
-                return say_error(&error, r);
-        }
-        r = history_load(state_fd, &h, &error);
-        if (r < 0)
-                return say_error(&error, r);
-
-        if (arg_json) {
-                list = json_object_new_array();
-                for (size_t i = 0; i < h.n && r >= 0; i++) {
-                        json_object *o = NULL;
-
-                        r = txn_to_json(h.records[i], &o);
-                        if (r >= 0)
-                                r = json_append(list, o);
-                }
-                if (r < 0)
-                        return say_error(&error, r);
-                print_json(list);
-                return EXIT_DONE;
-        }
-
-        for (size_t i = 0; i < h.n; i++) {
-                const Txn *t = h.records[i];
-
-                (void) printf("%s  %s  %-8s -> %-8s %-12s %s\n", t->plan->id,
-                                format_realtime(when, t->started_realtime_usec), t->plan->from ?: "?", t->plan->to,
-                                txn_result_name(t->result),
-                                plan_downtime_usec(t->plan) > 0 ? format_timespan(span, plan_downtime_usec(t->plan))
-                                                                : "");
-        }
-        return EXIT_DONE;
+bool is_upgrade_id(const char *id) {
+        if (streq(id, "last") || (strlen(id) == PLAN_ID_SIZE - 1 && !id[strspn(id, "0123456789abcdef")]))
+                return true;
+        (void) fprintf(stderr, "emqx-upgrade: '%.64s' is not the id of an upgrade. See: emqx-upgrade history\n", id);
+        return false;
 }
 
 /* systemctl shows what happens and asks polkit for those who are not root. */
@@ -225,11 +219,8 @@ ExitStatus verb_rollback(char **args) {
         const char *id = args[0] ?: "last";
         char unit[128];
 
-        if (strlen(id) >= PLAN_ID_SIZE || id[strspn(id, "0123456789abcdeflst")]) {
-                (void) fprintf(stderr,
-                                "emqx-upgrade: '%.64s' is not the id of an upgrade. See: emqx-upgrade history\n", id);
+        if (!is_upgrade_id(id))
                 return EXIT_USAGE;
-        }
         (void) snprintf(unit, sizeof(unit), "emqx-upgrade-rollback@%s.service", id);
         (void) execlp("systemctl", "systemctl", "start", unit, (char *) NULL);
         (void) fprintf(stderr, "emqx-upgrade: cannot run systemctl: %m\n");

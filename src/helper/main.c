@@ -10,14 +10,20 @@
 #include "base/fileio.h"
 #include "base/lock.h"
 #include "base/process.h"
+#include "base/size.h"
 #include "base/version.h"
 #include "bus/job.h"
+#include "helper/guard.h"
 #include "steps/backup.h"
+#include "steps/checks.h"
 #include "steps/hold.h"
+#include "steps/reserve.h"
 #include "txn/engine.h"
+#include "txn/metrics.h"
 #include "txn/status.h"
 
 #define BUS_WAIT_USEC (30 * USEC_PER_SEC)
+#define EXIT_GUARD_REFUSED 10 /* debian/apt.conf takes anything else for leave to go on */
 
 /* What conducting takes; freed in the reverse order of its making. */
 typedef struct Conductor {
@@ -242,15 +248,21 @@ static ExitStatus verb_rollback(const char *id) {
                 if (r >= 0)
                         r = txn_turn_back(c.txn, NULL, "", NULL);
         } else {
-                r = txn_load_history(c.state_fd, id, &c.txn, &error);
-                if (r == -ENOENT)
+                bool last = streq(id, "last");
+
+                r = last ? txn_load_last_made(c.state_fd, &c.txn, &error)
+                         : txn_load_history(c.state_fd, id, &c.txn, &error);
+                if (r == -ENOENT && last)
+                        (void) error_set(&error, r, "See: emqx-upgrade history",
+                                        "No upgrade was made on this host, so there is none to take back");
+                else if (r == -ENOENT)
                         (void) error_set(&error, r, "See: emqx-upgrade history",
                                         "There is no upgrade '%.64s' in the history", id);
-                if (r >= 0)
+                if (r >= 0 && c.txn->result == TXN_DONE)
                         r = backup_usable(c.txn->plan, &error);
                 if (r >= 0)
                         r = txn_reopen(c.txn, unit, "Asked for by the operator");
-                if (r == -EINVAL)
+                if (r == -EINVAL && c.txn && c.txn->result != TXN_DONE)
                         (void) error_set(&error, r, "Only an upgrade that was done can be taken back.",
                                         "The upgrade %s ended as '%s'", c.txn->plan->id,
                                         txn_result_name(c.txn->result));
@@ -295,7 +307,7 @@ static ExitStatus verb_resume(void) {
                 if (r < 0)
                         return refuse(t->plan->to, EVENT_UPGRADE_REFUSED, &error, r);
         }
-        status_write(t, NULL, "Interrupted");
+        status_write(t, NULL, "Interrupted", NULL);
         if (t->direction == TXN_STUCK)
                 return EXIT_DONE;
 
@@ -345,6 +357,133 @@ static ExitStatus verb_step(const char *name, bool undo) {
         return engine_run_step(&c, name, undo);
 }
 
+/* Of an upgrade that is over, or stuck. What is wrong goes to stdout, for the conductor. */
+static ExitStatus verb_metrics(const char *id) {
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        _cleanup_(config_freep) Config *config = NULL;
+        _cleanup_(txn_freep) Txn *t = NULL;
+        _cleanup_close_ int state_fd = -1;
+        int r;
+
+        r = config_load("", &config, &error);
+        if (r >= 0) {
+                state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+                r = state_fd < 0 ? -errno : txn_load(state_fd, &t, &error);
+        }
+        if (r == 0)
+                r = txn_load_history(state_fd, id, &t, &error);
+        if (r >= 0)
+                r = metrics_write(t, config->textfile_dir);
+        if (r < 0)
+                (void) puts(error_text(&error, r));
+        return r < 0 ? EXIT_INTERRUPTED : EXIT_DONE;
+}
+
+/* Nobody reads but the conductor: the exit status is the errno. */
+static int verb_reserve(const char *path, const char *size) {
+        uint64_t bytes;
+        int r;
+
+        r = parse_size(size, &bytes);
+        return -(r < 0 ? r : reserve_file(path, bytes));
+}
+
+/* --- for packages --- */
+
+static void quiet(const char *text, const StepProgress *progress, void *userdata) {
+        (void) text;
+        (void) progress;
+        (void) userdata;
+}
+
+static ExitStatus not_queued(const char *to, const Error *error, int r) {
+        journal_event(&(JournalContext){ .to = to }, EVENT_UPGRADE_NOT_QUEUED,
+                        &(JournalFields){ .error = error_text(error, r), .error_number = r },
+                        "No upgrade is started: %s", error_text(error, r));
+        return EXIT_DONE;
+}
+
+/* What was taken back is not begun again behind the operator's back. */
+static int was_taken_back(int state_fd, const char *to) {
+        _cleanup_(txn_freep) Txn *last = NULL;
+
+        return txn_load_last_made(state_fd, &last, NULL) >= 0 && streq(last->plan->to, to) &&
+                        last->result == TXN_ROLLED_BACK;
+}
+
+/* A package has put files into the packages directory: queues the upgrade to the newest release there, if the configuration
+ * asks for that. Whether it can be made is for the upgrade itself to say, once the package manager is done. */
+static ExitStatus verb_auto(void) {
+        _cleanup_(manager_freep) Manager *manager = NULL;
+        _cleanup_(config_freep) Config *config = NULL;
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        _cleanup_(plan_freep) Plan *plan = NULL;
+        _cleanup_(txn_freep) Txn *open_txn = NULL;
+        _cleanup_free_ char *to = NULL, *unit = NULL;
+        _cleanup_close_ int state_fd = -1;
+        sd_event *event = NULL;
+        Context c = { .report = quiet };
+        Job *job = NULL;
+        int r;
+
+        r = config_load("", &config, &error);
+        if (r < 0)
+                return refuse(NULL, EVENT_CONFIGURATION_ERROR, &error, r);
+        if (!config->auto_start)
+                return EXIT_DONE;
+
+        state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        r = state_fd < 0 ? -errno : txn_load(state_fd, &open_txn, &error);
+        if (r > 0 && open_txn && !engine_only_stages(open_txn)) {
+                (void) other_is_open(open_txn, &error);
+                return not_queued(NULL, &error, -EBUSY);
+        }
+        if (r >= 0)
+                r = plan_new("?", &plan);
+        if (r >= 0)
+                r = sd_event_new(&event);
+        if (r >= 0)
+                r = manager_new(event, &manager, &error);
+        if (r >= 0) {
+                c.config = config;
+                c.plan = plan;
+                c.manager = manager;
+                r = checks_newest_target(&c, &to, &error);
+        }
+        if (r == 0)
+                r = error_set(&error, -ENOENT, NULL, "%s has no release that %s %s can be upgraded to",
+                                config->packages_dir, plan->package, plan->from);
+        if (r > 0 && was_taken_back(state_fd, to))
+                r = error_set(&error, -ECANCELED, NULL,
+                                "The last upgrade, to %s, was rolled back. To try it again: systemctl start emqx-upgrade@%s",
+                                to, to);
+        if (r > 0)
+                r = asprintf(&unit, "emqx-upgrade@%s.service", to) < 0 ? -ENOMEM : 0;
+        if (r >= 0)
+                r = job_queue(manager, JOB_START, unit, "fail", &job, &error);
+        (void) job_free(job);
+        (void) sd_event_unref(event);
+        if (r < 0)
+                return not_queued(to, &error, r);
+        journal_event(&(JournalContext){ .from = plan->from, .to = to }, EVENT_UPGRADE_QUEUED, NULL,
+                        "A package has brought EMQX %s: %s is queued, as AutoStart=yes asks for", to, unit);
+        return EXIT_DONE;
+}
+
+/* For apt, which gives up where a hook of it fails. What is wrong with us is no reason for that; so the words are on stdout,
+ * and debian/apt.conf drops what a shell or a loader says. */
+static int verb_guard(void) {
+        _cleanup_(config_freep) Config *config = NULL;
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        int r;
+
+        r = guard_read(stdin, &error); /* always to its end: apt must not find its pipe closed */
+        if (r != -EPERM || config_load("", &config, NULL) < 0 || !config->refuse_other_upgrades)
+                return 0;
+        (void) printf("emqx-upgrade: Refused: %s.\n%s\n", error_text(&error, r), error.advice);
+        return EXIT_GUARD_REFUSED;
+}
+
 static ExitStatus usage(void) {
         (void) fprintf(stderr, "This is what the units of emqx-upgrade run. Use emqx-upgrade(1) and systemctl(1).\n");
         return EXIT_USAGE;
@@ -361,6 +500,14 @@ int main(int argc, char *argv[]) {
                 return verb_rollback(argv[2]);
         if (argc == 2 && streq(argv[1], "resume"))
                 return verb_resume();
+        if (argc == 3 && streq(argv[1], "metrics"))
+                return verb_metrics(argv[2]);
+        if (argc == 4 && streq(argv[1], "reserve"))
+                return verb_reserve(argv[2], argv[3]);
+        if (argc == 2 && streq(argv[1], "auto"))
+                return verb_auto();
+        if (argc == 2 && streq(argv[1], "guard"))
+                return verb_guard();
         if (argc == 3 && streq(argv[1], "step"))
                 return verb_step(argv[2], false);
         if (argc == 4 && streq(argv[1], "step") && streq(argv[3], "--undo"))

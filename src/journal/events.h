@@ -5,8 +5,9 @@
  * never used again once released; text in catalog/emqx-upgrade.catalog; emqx-upgrade.journal-fields(7) lists them.
  *
  * The catalog's texts show fields of the entry, so the sender sets them: the context (id, from, to) always; step with
- * STEP_…; check with CHECK_…; error with UPGRADE_REFUSED, UPGRADE_FAILED, ROLLBACK_FAILED, STEP_FAILED and
- * STEP_UNDO_FAILED; usec with WAIT_OVER and STEP_DONE; downtime_usec with NODE_READY. */
+ * STEP_…; check with CHECK_…; error with CHECK_FAILED, WATCH_FAILED, UPGRADE_REFUSED, UPGRADE_FAILED, ROLLBACK_FAILED,
+ * STEP_FAILED, STEP_GIVEN_UP, STEP_UNDO_FAILED and METRICS_FAILED; usec with WAIT_OVER and STEP_DONE; downtime_usec with
+ * NODE_READY. */
 
 #include <syslog.h>
 
@@ -26,6 +27,7 @@
         X(STEP_BEGUN,             "91e8a86a8cff4a9e9992dbdce0c05c84", LOG_INFO)    \
         X(STEP_DONE,              "94039411413943dcb818b8117223eb14", LOG_INFO)    \
         X(STEP_FAILED,            "6241ea03dd724e8597a7d3d792b2ad66", LOG_ERR)     \
+        X(STEP_GIVEN_UP,          "3aa08cc494f1499994d47e5496d31eec", LOG_WARNING) \
         X(STEP_UNDO_BEGUN,        "04ec93eed16c485fb3ab19fb7eab4b33", LOG_INFO)    \
         X(STEP_UNDONE,            "7350b7307aa549739eaf764b67205a45", LOG_INFO)    \
         X(STEP_UNDO_FAILED,       "be80b68a785041dc8893dfec30684516", LOG_ERR)     \
@@ -35,6 +37,8 @@
         X(CHECK_PASSED,           "81ee5a8147d64ba9a2bb9bcac6aba2ef", LOG_INFO)    \
         X(CHECK_WARNED,           "47e02d32de7547298a06e21fa18e076c", LOG_WARNING) \
         X(CHECK_REFUSED,          "6b70a89c790542b99ad5a8eba2192b02", LOG_ERR)     \
+        X(CHECK_FAILED,           "971628bd033e4e2cbee74c38bfda724c", LOG_ERR)     \
+        X(WATCH_FAILED,           "3fa5d8fa1e604eacbfd7021bc956dd77", LOG_ERR)     \
         X(WAITING,                "a655b923ec3949a1af9338327d256dc3", LOG_NOTICE)  \
         X(WAIT_OVER,              "3bdf990cfc294dd7809f903edcf0c8df", LOG_INFO)    \
         X(NODE_STOPPED,           "212a8d3b754d44eea89ed9273771f106", LOG_INFO)    \
@@ -46,8 +50,17 @@
         X(STOP_REQUESTED,         "b69528680e4d4c0ea5b9dae832613947", LOG_NOTICE)  \
         X(CONFIGURATION_ERROR,    "fb712a1ae1324076b810459c7add0c84", LOG_ERR)     \
         X(HOOK_FAILED,            "443ca353ee734d229a6fc64bb308ce55", LOG_ERR)     \
+        X(METRICS_FAILED,         "9f3f93a183b34f3f87b7dc4dd1cd6523", LOG_WARNING) \
         X(NEW_DEFAULT_KEPT_ASIDE, "2f35407c98824dbbae91d02920ada681", LOG_NOTICE)  \
+        X(SETTING_DROPPED,        "1e172b3e1db5417db95a2eb610e5853b", LOG_NOTICE)  \
         X(NOT_CARRIED,            "1aa7b873b2d54b2aad6d42219854a16e", LOG_INFO)    \
+        X(BACKUP_ARCHIVED,        "fc42b91b7d9949058d23db3a81e1af7a", LOG_INFO)    \
+        X(BACKUP_REMOVED,         "b5c511beceff4fd1aadfecfdac64ccca", LOG_NOTICE)  \
+        X(UPGRADE_QUEUED,         "1cbd27d8cab64abd80a082fcdf57f6f4", LOG_NOTICE)  \
+        X(UPGRADE_NOT_QUEUED,     "fc24580288f1472e8d2bd8705d9f6c9a", LOG_NOTICE)  \
+        X(PACKAGE_HELD,           "2c96b1ce593544a1adf38320e1dc4457", LOG_NOTICE)  \
+        X(PACKAGE_RELEASED,       "f454bc7ea37a446a9ad3077fdf91d138", LOG_NOTICE)  \
+        X(PACKAGE_NOT_HELD,       "9685126833214bf796ea7bbf1fef0608", LOG_WARNING) \
         X(HISTORY_WRITTEN,        "98721619055f4930a6a7e3d2f851aed6", LOG_DEBUG)
 
 typedef enum Event {

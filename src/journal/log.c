@@ -113,6 +113,8 @@ static void add_fields(Entry *e, const JournalFields *f) {
                 add_number(e, "EMQX_UPGRADE_USEC", f->usec);
         if (f->downtime_usec != 0)
                 add_number(e, "EMQX_UPGRADE_DOWNTIME_USEC", f->downtime_usec);
+        if (f->predicted_usec != 0)
+                add_number(e, "EMQX_UPGRADE_PREDICTED_USEC", f->predicted_usec);
         if (f->error_number != 0)
                 add_number(e, "ERRNO", (uint64_t) abs(f->error_number));
 }

@@ -26,16 +26,17 @@ typedef struct JournalContext {
 
 /* What is known beside the sentence. Zero or NULL: not sent. */
 typedef struct JournalFields {
-        const char *step;     /* EMQX_UPGRADE_STEP */
-        const char *result;   /* EMQX_UPGRADE_RESULT */
-        const char *error;    /* EMQX_UPGRADE_ERROR, one line */
-        const char *check;    /* EMQX_UPGRADE_CHECK */
-        uint64_t bytes_done;  /* EMQX_UPGRADE_BYTES_DONE, sent even if 0 where bytes_total is set */
-        uint64_t bytes_total; /* EMQX_UPGRADE_BYTES_TOTAL */
-        usec_t usec;          /* EMQX_UPGRADE_USEC: how long what is reported took */
-        usec_t downtime_usec; /* EMQX_UPGRADE_DOWNTIME_USEC */
-        int error_number;     /* ERRNO, either sign */
-        int priority;         /* PRIORITY; 0: the event's own (LOG_EMERG is never meant) */
+        const char *step;      /* EMQX_UPGRADE_STEP */
+        const char *result;    /* EMQX_UPGRADE_RESULT */
+        const char *error;     /* EMQX_UPGRADE_ERROR, one line */
+        const char *check;     /* EMQX_UPGRADE_CHECK */
+        uint64_t bytes_done;   /* EMQX_UPGRADE_BYTES_DONE, sent even if 0 where bytes_total is set */
+        uint64_t bytes_total;  /* EMQX_UPGRADE_BYTES_TOTAL */
+        usec_t usec;           /* EMQX_UPGRADE_USEC: how long what is reported took */
+        usec_t downtime_usec;  /* EMQX_UPGRADE_DOWNTIME_USEC */
+        usec_t predicted_usec; /* EMQX_UPGRADE_PREDICTED_USEC */
+        int error_number;      /* ERRNO, either sign */
+        int priority;          /* PRIORITY; 0: the event's own (LOG_EMERG is never meant) */
 } JournalFields;
 
 /* journal_event(const JournalContext *ctx, Event event, const JournalFields *fields, const char *format, ...)

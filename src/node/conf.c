@@ -248,6 +248,53 @@ const char *conf_next_value(const Conf *c, size_t i) {
         return i < c->n_settings ? c->settings[i].value : NULL;
 }
 
+const char *conf_file(const Conf *c, size_t i) {
+        return i < strv_length(c->files) ? c->files[i] : NULL;
+}
+
+bool conf_setting(const Conf *c, size_t i, ConfSetting *ret) {
+        const Setting *s = c->settings + i;
+
+        if (i >= c->n_settings)
+                return false;
+        *ret = (ConfSetting){ s->key, s->value, s->file, s->line, s->included };
+        return true;
+}
+
+/* Which of keys the line at s sets; SIZE_MAX: none. */
+static size_t line_key(const char *s, char *const *keys) {
+        const char *key = s + strspn(s, BLANK);
+        size_t length = key_length(key);
+
+        if (length > 0 && key[length + strspn(key + length, BLANK)] == '=')
+                for (size_t i = 0; keys[i]; i++)
+                        if (strlen(keys[i]) == length && memcmp(keys[i], key, length) == 0)
+                                return i;
+        return SIZE_MAX;
+}
+
+int conf_comment_out(const char *text, char *const *keys, char *const *notes, char **ret_text) {
+        _cleanup_free_ char *out = NULL;
+        size_t size = 0;
+        FILE *f = open_memstream(&out, &size);
+
+        if (!f)
+                return -ENOMEM;
+        for (const char *s = text, *next; *s; s = next) {
+                size_t length = strcspn(s, "\n"), i = line_key(s, keys);
+                bool crlf = length > 0 && s[length - 1] == '\r';
+
+                next = s + length + (s[length] ? 1 : 0);
+                if (i != SIZE_MAX)
+                        (void) fprintf(f, "# %s%s\n#", notes[i], crlf ? "\r" : "");
+                (void) fwrite(s, 1, (size_t) (next - s), f);
+        }
+        if (fclose(f) != 0 || !out)
+                return -ENOMEM;
+        *ret_text = TAKE_PTR(out);
+        return 0;
+}
+
 static int substituted_value(
                 const Conf *c, const char *key, char **environment, unsigned depth, char **ret, Error *reterr);
 

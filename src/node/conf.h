@@ -27,5 +27,23 @@ bool conf_where(const Conf *c, const char *key, const char **ret_file, unsigned 
 /* The i-th value there is, of whichever key: what may have to be hidden. NULL behind the last. */
 const char *conf_next_value(const Conf *c, size_t i);
 
+/* The i-th file that was read, the one itself first. NULL behind the last. */
+const char *conf_file(const Conf *c, size_t i);
+
+/* One line that sets a key. Borrowed from the Conf. */
+typedef struct ConfSetting {
+        const char *key, *value; /* as written */
+        const char *file;
+        unsigned line;
+        bool included; /* by emqx.conf, so of another file */
+} ConfSetting;
+
+/* The i-th of them, in the order in which they were read. False behind the last. */
+bool conf_setting(const Conf *c, size_t i, ConfSetting *ret);
+
+/* text, a configuration file, with every line that sets one of keys made a comment, and before each a line "# " and what
+ * stands at the same place in notes. Both are strvs. All other bytes stay. *ret_text is the caller's. */
+int conf_comment_out(const char *text, char *const *keys, char *const *notes, char **ret_text);
+
 /* conf_load() and conf_value(): the common case. */
 int conf_get(const char *path, const char *root_dir, const char *key, char **environment, char **ret, Error *reterr);

@@ -7,6 +7,9 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
+#include "base/sha256.h"
+#include "base/time.h"
+
 #define FILES_MAX 64
 #define LINE_BYTES_MAX 4096
 #define TAIL_BYTES_MAX 64
@@ -215,7 +218,58 @@ static int scan(NodeLog *log, bool from_end) {
         return r;
 }
 
-int node_log_open(const char *log_dir, NodeLog **ret, Error *reterr) {
+/* Of at most TAIL_BYTES_MAX bytes before offset, so that no text of the log leaves it. */
+static int tail_digest(const LogFile *f, off_t offset, char ret_hex[static SHA256_HEX_SIZE]) {
+        size_t want = MIN((size_t) offset, (size_t) TAIL_BYTES_MAX);
+        char tail[TAIL_BYTES_MAX];
+
+        if (pread(f->fd, tail, want, offset - (off_t) want) != (ssize_t) want)
+                return -EIO;
+        return sha256_buffer(tail, want, ret_hex);
+}
+
+int node_log_marks(const NodeLog *log, char ***ret) {
+        _cleanup_strv_ char **marks = NULL;
+
+        assert(log);
+        assert(ret);
+
+        for (size_t i = 0; i < log->n_files; i++) {
+                const LogFile *f = log->files[i];
+                char hex[SHA256_HEX_SIZE];
+
+                if (!f->present || tail_digest(f, f->offset, hex) < 0)
+                        continue;
+                if (strv_extendf(&marks, "%s %" PRIu64 " %s", f->name, (uint64_t) f->offset, hex) < 0)
+                        return -ENOMEM;
+        }
+        *ret = TAKE_PTR(marks);
+        return 0;
+}
+
+/* Where a mark is for f; its begin where there is none that fits. */
+static off_t marked_offset(const LogFile *f, char *const *marks) {
+        struct stat st;
+
+        if (fstat(f->fd, &st) < 0)
+                return 0;
+        for (; marks && *marks; marks++) {
+                const char *rest = startswith(*marks, f->name);
+                char hex[SHA256_HEX_SIZE], *end;
+                unsigned long long offset;
+
+                if (!rest || *rest != ' ')
+                        continue;
+                errno = 0;
+                offset = strtoull(rest + 1, &end, 10);
+                if (errno == 0 && *end == ' ' && offset <= (unsigned long long) st.st_size &&
+                                tail_digest(f, (off_t) offset, hex) >= 0 && streq(end + 1, hex))
+                        return (off_t) offset;
+        }
+        return 0;
+}
+
+int node_log_open(const char *log_dir, char *const *marks, NodeLog **ret, Error *reterr) {
         _cleanup_(node_log_freep) NodeLog *log = NULL;
         int r;
 
@@ -237,6 +291,10 @@ int node_log_open(const char *log_dir, NodeLog **ret, Error *reterr) {
         r = scan(log, true); /* after the watch: what is written in between is noticed */
         if (r < 0)
                 return error_set(reterr, r, NULL, "%s: the log directory cannot be read: %m", log_dir);
+        for (size_t i = 0; marks && i < log->n_files; i++) {
+                log->files[i]->offset = marked_offset(log->files[i], marks);
+                (void) remember_tail(log->files[i]);
+        }
         *ret = TAKE_PTR(log);
         return 0;
 }
@@ -288,7 +346,12 @@ int node_log_read(NodeLog *log, void (*on_line)(const char *file, const char *li
         return log->stale ? -ESTALE : r;
 }
 
-enum { RUNNING = NODE_LINE_RUNNING, FATAL = NODE_LINE_FATAL, WARNING = NODE_LINE_WARNING };
+enum {
+        RUNNING = NODE_LINE_RUNNING,
+        FATAL = NODE_LINE_FATAL,
+        FAILURE = NODE_LINE_FAILURE,
+        WARNING = NODE_LINE_WARNING,
+};
 
 /* What a line means. Both texts must be in it; the first row that fits decides. Printed by bin/emqx, emqx_app.erl,
  * emqx_listeners.erl, emqx_plugins.erl, ekka_mnesia.erl, cuttlefish and the Erlang runtime. */
@@ -296,14 +359,15 @@ static const struct {
         const char *text, *also;
         int kind;
 } patterns[] = {
+        { "esockd_connection_sup", NULL, WARNING },           /* a connection failed, not the node */
         { "is running now!", NULL, RUNNING },                 /* the last act of emqx_app:start/2 */
         { "Error generating configuration", NULL, FATAL },    /* cuttlefish refused emqx.conf */
         { "attempted to set unknown variable", NULL, FATAL }, /* which key it was */
         { "Syntax error in ", " line ", FATAL },              /* the same, for a line */
-        { "You've tried to set", NULL, WARNING },             /* of a plugin's file too: not fatal */
+        { "You've tried to set", NULL, FAILURE },             /* of a plugin's file too: not fatal */
         { "Please set node.cookie", NULL, FATAL },            /* bin/emqx gave up */
         { "Failed to start mqtt", "listener", FATAL },        /* its port is taken: ends the start */
-        { "Failed to start", NULL, WARNING },                 /* a plugin's: ends the plugin alone */
+        { "Failed to start", NULL, FAILURE },                 /* a plugin's: ends the plugin alone */
         { "register/listen error", NULL, FATAL },             /* the distribution's port is taken */
         { "in use by another Erlang node", NULL, FATAL },     /* the node's name is taken */
         { "FATAL: Unable to start Erlang", NULL, FATAL },     /* libcrypto or ncurses is missing */
@@ -316,19 +380,30 @@ static const struct {
         { "init terminating in do_boot", NULL, FATAL },       /* nor could the runtime */
         { "Crash dump is being written to", NULL, FATAL },    /* the VM is ending */
         { "still waiting for table", NULL, WARNING },         /* Mnesia waits for peers */
-        { "cannot_find_plugins", NULL, WARNING },             /* in loaded_plugins, not installed */
-        { "Plugin ", "load failed", WARNING },                /* its configuration was refused */
-        { "Load plugin ", "failed", WARNING },                /* it could not start */
-        { "Failed to read", NULL, WARNING },                  /* loaded_modules: no module loads */
+        { "cannot_find_plugins", NULL, FAILURE },             /* in loaded_plugins, not installed */
+        { "Plugin ", "load failed", FAILURE },                /* its configuration was refused */
+        { "Load plugin ", "failed", FAILURE },                /* it could not start */
+        { "Failed to read", NULL, FAILURE },                  /* loaded_modules: no module loads */
         { "bad cookie", NULL, WARNING },                      /* a peer has another cookie */
         { "attempt from disallowed node", NULL, WARNING },    /* the same, seen from here */
         { "** Node ", "not responding **", WARNING },         /* a peer is gone */
         { "Alarm ", " is activated", WARNING },               /* emqx_alarm */
-        { "[error]", NULL, WARNING },                         /* the logger's levels */
-        { "[critical]", NULL, WARNING },
-        { "[alert]", NULL, WARNING },
-        { "[emergency]", NULL, WARNING },
+        { "[error]", NULL, FAILURE },                         /* the logger's levels */
+        { "[critical]", NULL, FAILURE },
+        { "[alert]", NULL, FAILURE },
+        { "[emergency]", NULL, FAILURE },
 };
+
+/* "… [error] CLIENT@ADDRESS:PORT [Module] …": whoever it is, the text behind may be of his choice. */
+static bool names_a_client(const char *line) {
+        for (const char *p = line; (p = strchr(p, '@'));) {
+                size_t n = strspn(++p, "0123456789abcdefABCDEF.:[]");
+
+                if (n > 2 && memchr(p, ':', n) && (p[n] == ' ' || !p[n]))
+                        return true;
+        }
+        return false;
+}
 
 NodeLineKind node_line_classify(const char *file, const char *line) {
         assert(file);
@@ -337,9 +412,11 @@ NodeLineKind node_line_classify(const char *file, const char *line) {
         for (size_t i = 0; i < ELEMENTSOF(patterns); i++) {
                 if (!strstr(line, patterns[i].text) || (patterns[i].also && !strstr(line, patterns[i].also)))
                         continue;
-                if (startswith(file, "erlang.log."))
+                if (startswith(file, "erlang.log.") || patterns[i].kind == NODE_LINE_WARNING)
                         return (NodeLineKind) patterns[i].kind;
-                return patterns[i].kind == NODE_LINE_RUNNING ? NODE_LINE_OTHER : NODE_LINE_WARNING;
+                if (patterns[i].kind == NODE_LINE_RUNNING)
+                        return NODE_LINE_OTHER;
+                return names_a_client(line) ? NODE_LINE_WARNING : NODE_LINE_FAILURE;
         }
         return NODE_LINE_OTHER;
 }

@@ -7,12 +7,13 @@
  *     open: sizes remembered ──▶ poll node_log_fd() ──▶ node_log_read() ──▶ poll … */
 
 #include "base/error.h"
+#include "base/strv.h"
 
 typedef struct NodeLog NodeLog;
 
-/* Begins at the current end of every file; of a line that is incomplete then, the rest is a line. -ENOENT: no such
- * directory. */
-int node_log_open(const char *log_dir, NodeLog **ret, Error *reterr);
+/* Begins at the current end of every file; of a line that is incomplete then, the rest is a line. With marks: where
+ * node_log_marks() was then, at the begin of files that are new or were begun anew since. -ENOENT: no such directory. */
+int node_log_open(const char *log_dir, char *const *marks, NodeLog **ret, Error *reterr);
 NodeLog *node_log_free(NodeLog *log);
 DEFINE_CLEANUP(NodeLog *, node_log_free)
 
@@ -25,15 +26,21 @@ int node_log_fd(NodeLog *log);
  * are passed over. */
 int node_log_read(NodeLog *log, void (*on_line)(const char *file, const char *line, void *userdata), void *userdata);
 
+/* Where log is in each file, for later: "NAME OFFSET DIGEST" of the bytes before it, so that a copy of the file will do.
+ * *ret is a strv, the caller's. */
+int node_log_marks(const NodeLog *log, char ***ret);
+
 typedef enum NodeLineKind {
         NODE_LINE_OTHER,
         NODE_LINE_RUNNING, /* "is running now!": the last act of a successful start */
         NODE_LINE_FATAL,   /* this start cannot succeed */
-        NODE_LINE_WARNING, /* an operator should see it: waits for tables, a plugin is missing, errors, alarms */
+        NODE_LINE_FAILURE, /* something of the node does not work: a plugin, a file, what the logger calls an error */
+        NODE_LINE_WARNING, /* an operator should see it: waits for tables, peers that are gone, alarms, clients' errors */
 } NodeLineKind;
 
 /* By what the line of file (as given to on_line) says, whatever the product calls itself. A line of emqx.log.N is at
- * most NODE_LINE_WARNING: clients choose parts of its text, and must not be able to end an upgrade with it.
+ * most NODE_LINE_FAILURE, and at most NODE_LINE_WARNING where a client is named in it, or is what it is about: clients
+ * choose parts of its text, and must not be able to end an upgrade with it.
  *
  * For the reason of a failure keep the warnings before the first fatal line, and the fatal ones after it: the line
  * that names the unknown key stands beside the one that says that it is over. */

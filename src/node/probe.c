@@ -2,12 +2,17 @@
 
 #include "node/probe.h"
 
+#include <arpa/inet.h>
 #include <curl/curl.h>
 #include <mosquitto.h>
+#include <poll.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 
 #define BODY_BYTES_MAX 4096
 #define KEEPALIVE_SECONDS 60
+#define PROBE_PAYLOAD "emqx-upgrade"
+#define RETAINED_QUIET_USEC (500 * USEC_PER_MSEC) /* then no more are expected */
 
 typedef struct Body {
         char data[BODY_BYTES_MAX + 1];
@@ -93,22 +98,115 @@ int probe_http_status(const char *host, unsigned port, usec_t timeout_usec, char
         return response == 200 && strstr(body.data, "emqx is running");
 }
 
-typedef struct Answer {
-        bool came;
-        int connack;
-} Answer;
+static int socket_to(const char *host, unsigned port, struct sockaddr_storage *ret, socklen_t *ret_size) {
+        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *) ret;
+        struct sockaddr_in *v4 = (struct sockaddr_in *) ret;
+        int fd;
 
-static void on_connect(struct mosquitto *m, void *userdata, int connack) {
-        Answer *a = userdata;
-
-        (void) m;
-        a->came = true;
-        a->connack = connack;
+        *ret = (struct sockaddr_storage){ .ss_family = AF_INET };
+        *ret_size = sizeof(*v4);
+        v4->sin_port = htons((uint16_t) port);
+        if (inet_pton(AF_INET, host, &v4->sin_addr) != 1) {
+                *ret = (struct sockaddr_storage){ .ss_family = AF_INET6 };
+                *ret_size = sizeof(*v6);
+                v6->sin6_port = htons((uint16_t) port);
+                if (inet_pton(AF_INET6, host, &v6->sin6_addr) != 1)
+                        return -EINVAL;
+        }
+        fd = socket(ret->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        return fd < 0 ? -errno : fd;
 }
 
-static void mosquittop(struct mosquitto **m) {
-        if (*m)
-                mosquitto_destroy(*m);
+int probe_tcp(const char *host, unsigned port, usec_t timeout_usec, Error *reterr) {
+        struct pollfd p = { .events = POLLOUT };
+        struct sockaddr_storage address;
+        _cleanup_close_ int fd = -1;
+        socklen_t size;
+        int error = 0;
+
+        assert(host);
+
+        fd = socket_to(host, port, &address, &size);
+        if (fd < 0)
+                return error_set(reterr, fd, NULL, "%s port %u: %m", host, port);
+        p.fd = fd;
+        if (connect(fd, (struct sockaddr *) &address, size) < 0)
+                error = errno;
+        if (error == EINPROGRESS) {
+                size = sizeof(error);
+                if (poll(&p, 1, (int) MIN(timeout_usec / USEC_PER_MSEC + 1, (usec_t) INT32_MAX)) != 1)
+                        error = ETIMEDOUT;
+                else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+                        error = errno;
+        }
+        return error == 0 ? 0 : error_set(reterr, -error, NULL, "%s port %u: %m", host, port);
+}
+
+/* --- MQTT --- */
+
+/* One client, from CONNECT to DISCONNECT. */
+typedef struct Session {
+        struct mosquitto *m;
+        const MqttTarget *target;
+        usec_t deadline_usec;
+        char client_id[32];
+        char topic[64]; /* of its own */
+
+        bool answered; /* a CONNACK came */
+        int connack;
+        bool suback, granted, puback, came_back;
+        unsigned n_retained, retained_max;
+        usec_t retained_usec; /* when the last one came, or the SUBACK */
+        void (*on_message)(const char *topic, const void *payload, size_t size_bytes, void *userdata);
+        void *userdata;
+} Session;
+
+static void session_done(Session *s) {
+        if (s->m) {
+                (void) mosquitto_disconnect(s->m);
+                mosquitto_destroy(s->m);
+        }
+        s->m = NULL;
+}
+
+static void on_connect(struct mosquitto *m, void *userdata, int connack) {
+        Session *s = userdata;
+
+        (void) m;
+        s->answered = true;
+        s->connack = connack;
+}
+
+static void on_subscribe(struct mosquitto *m, void *userdata, int mid, int n, const int *granted) {
+        Session *s = userdata;
+
+        (void) m;
+        (void) mid;
+        s->suback = true;
+        for (int i = 0; i < n; i++)
+                s->granted = s->granted || (granted[i] & 0x80) == 0;
+        s->retained_usec = now_usec(CLOCK_MONOTONIC);
+}
+
+static void on_publish(struct mosquitto *m, void *userdata, int mid) {
+        Session *s = userdata;
+
+        (void) m;
+        (void) mid;
+        s->puback = true;
+}
+
+static void on_message(struct mosquitto *m, void *userdata, const struct mosquitto_message *message) {
+        Session *s = userdata;
+
+        (void) m;
+        if (streq(message->topic, s->topic))
+                s->came_back = true;
+        if (!message->retain || !s->on_message || s->n_retained >= s->retained_max)
+                return;
+        s->n_retained++;
+        s->retained_usec = now_usec(CLOCK_MONOTONIC);
+        s->on_message(message->topic, message->payload, (size_t) MAX(message->payloadlen, 0), s->userdata);
 }
 
 static int errno_from_mosquitto(int code) {
@@ -119,6 +217,7 @@ static int errno_from_mosquitto(int code) {
         case MOSQ_ERR_CONN_REFUSED: return -ECONNREFUSED;
         case MOSQ_ERR_CONN_LOST:
         case MOSQ_ERR_NO_CONN: return -ECONNRESET;
+        case MOSQ_ERR_TLS:
         case MOSQ_ERR_PROTOCOL:
         case MOSQ_ERR_MALFORMED_PACKET:
         case MOSQ_ERR_MALFORMED_UTF8:
@@ -127,17 +226,52 @@ static int errno_from_mosquitto(int code) {
         }
 }
 
-int probe_mqtt(const char *host, unsigned port, usec_t timeout_usec, int *ret_connack, Error *reterr) {
+/* A key with a passphrase is refused: there is nobody to ask. */
+static int no_passphrase(char *buffer, int size, int rwflag, void *userdata) {
+        (void) buffer;
+        (void) size;
+        (void) rwflag;
+        (void) userdata;
+        return -1;
+}
+
+static int set_up_tls(struct mosquitto *m, const MqttTarget *t) {
+        const char *any_ca = t->ca_file ? NULL : "/etc/ssl/certs"; /* one of the two has to be set */
+        int code;
+
+        code = mosquitto_tls_set(m, t->ca_file, any_ca, t->cert_file, t->key_file, no_passphrase);
+        if (code == MOSQ_ERR_SUCCESS && !t->ca_file)
+                code = mosquitto_tls_opts_set(m, 0 /* SSL_VERIFY_NONE */, NULL, NULL);
+        return code == MOSQ_ERR_SUCCESS ? mosquitto_tls_insecure_set(m, true) : code;
+}
+
+typedef bool (*SessionDoneFunc)(const Session *s);
+
+/* Until done, or the deadline, or an error: a code of libmosquitto. */
+static int session_loop(Session *s, SessionDoneFunc done, usec_t deadline_usec) {
+        int code = MOSQ_ERR_SUCCESS;
+
+        while (code == MOSQ_ERR_SUCCESS && !done(s)) {
+                usec_t left = usec_left(MIN(deadline_usec, s->deadline_usec));
+
+                if (left == 0)
+                        return MOSQ_ERR_SUCCESS;
+                errno = 0;
+                code = mosquitto_loop(s->m, (int) MIN(left / USEC_PER_MSEC + 1, (usec_t) INT32_MAX), 1);
+        }
+        return code;
+}
+
+static bool is_answered(const Session *s) {
+        return s->answered;
+}
+
+static int session_connect(Session *s, const MqttTarget *t, usec_t timeout_usec, Error *reterr) {
         static bool initialized = false;
-        _cleanup_(mosquittop) struct mosquitto *m = NULL;
-        usec_t deadline_usec = usec_from_now(timeout_usec);
-        char client_id[32];
         uint32_t random;
-        Answer answer = { .came = false };
         int code, r;
 
-        assert(host);
-        assert(ret_connack);
+        assert(t->host);
 
         if (!initialized && mosquitto_lib_init() != MOSQ_ERR_SUCCESS)
                 return -ENOMEM;
@@ -146,28 +280,134 @@ int probe_mqtt(const char *host, unsigned port, usec_t timeout_usec, int *ret_co
         /* At most 23 characters: what every broker must accept (MQTT 3.1.1, 3.1.3.1). */
         if (getrandom(&random, sizeof(random), 0) != sizeof(random))
                 return -EIO;
-        (void) snprintf(client_id, sizeof(client_id), "emqx-upgrade-%08" PRIx32, random);
-        m = mosquitto_new(client_id, true, &answer);
-        if (!m)
+        (void) snprintf(s->client_id, sizeof(s->client_id), "emqx-upgrade-%08" PRIx32, random);
+        (void) snprintf(s->topic, sizeof(s->topic), "emqx-upgrade/%08" PRIx32, random);
+        s->target = t;
+        s->deadline_usec = usec_from_now(timeout_usec);
+        s->m = mosquitto_new(s->client_id, true, s);
+        if (!s->m)
                 return -errno;
-        mosquitto_connect_callback_set(m, on_connect);
+        mosquitto_connect_callback_set(s->m, on_connect);
+        mosquitto_subscribe_callback_set(s->m, on_subscribe);
+        mosquitto_publish_callback_set(s->m, on_publish);
+        mosquitto_message_callback_set(s->m, on_message);
 
+        code = t->tls ? set_up_tls(s->m, t) : MOSQ_ERR_SUCCESS;
+        if (code != MOSQ_ERR_SUCCESS)
+                return error_set(reterr, -EPROTO, "Look at MqttCAFile=, MqttCertFile= and MqttKeyFile=.",
+                                "Cannot set up TLS with %s: %s", t->ca_file ?: "no CA", mosquitto_strerror(code));
+        if (t->username && mosquitto_username_pw_set(s->m, t->username, t->password) != MOSQ_ERR_SUCCESS)
+                return error_set(reterr, -EINVAL, NULL, "MqttUsername= and its password cannot be sent");
+
+        /* The asynchronous one does not wait for TCP; with TLS it would wait for ever, having tried before TCP was there
+         * (libmosquitto 2.0.11). */
+        if (t->tls) {
+                r = probe_tcp(t->host, t->port, timeout_usec, reterr);
+                if (r < 0)
+                        return r;
+        }
         errno = 0;
-        code = mosquitto_connect_async(m, host, (int) port, KEEPALIVE_SECONDS); /* does not wait for TCP */
-        while (code == MOSQ_ERR_SUCCESS && !answer.came) {
-                usec_t left = usec_left(deadline_usec);
+        code = (t->tls ? mosquitto_connect : mosquitto_connect_async)(s->m, t->host, (int) t->port, KEEPALIVE_SECONDS);
+        if (code == MOSQ_ERR_SUCCESS)
+                code = session_loop(s, is_answered, USEC_INFINITY);
+        if (s->answered)
+                return 0;
+        if (code == MOSQ_ERR_SUCCESS)
+                return error_set(reterr, -ETIMEDOUT, NULL, "%s port %u: no CONNACK came in time", t->host, t->port);
+        r = errno_from_mosquitto(code);
+        return error_set(reterr, r, NULL, "%s port %u: no CONNACK: %m", t->host, t->port);
+}
 
-                if (left == 0)
-                        return error_set(reterr, -ETIMEDOUT, NULL, "%s port %u: no CONNACK came in time", host, port);
-                errno = 0;
-                code = mosquitto_loop(m, (int) MIN(left / USEC_PER_MSEC + 1, (usec_t) INT32_MAX), 1);
-        }
-        if (!answer.came) {
-                r = errno_from_mosquitto(code);
-                return error_set(reterr, r, NULL, "%s port %u: no CONNACK: %m", host, port);
-        }
+int probe_mqtt(const MqttTarget *target, usec_t timeout_usec, int *ret_connack, Error *reterr) {
+        _cleanup_(session_done) Session s = { NULL };
+        int r;
 
-        (void) mosquitto_disconnect(m);
-        *ret_connack = answer.connack;
+        assert(target);
+        assert(ret_connack);
+
+        r = session_connect(&s, target, timeout_usec, reterr);
+        if (r < 0)
+                return r;
+        *ret_connack = s.connack;
         return 0;
+}
+
+static bool is_subscribed(const Session *s) {
+        return s->suback;
+}
+
+static bool is_delivered(const Session *s) {
+        return s->puback && s->came_back;
+}
+
+static MqttReach reach_of(const Session *s) {
+        if (s->connack != 0)
+                return MQTT_REFUSED;
+        if (!s->granted)
+                return MQTT_CONNECTED;
+        if (!s->puback)
+                return MQTT_SUBSCRIBED;
+        return s->came_back ? MQTT_DELIVERED : MQTT_PUBLISHED;
+}
+
+int probe_mqtt_round_trip(const MqttTarget *target, usec_t timeout_usec, MqttReach *ret, Error *reterr) {
+        _cleanup_(session_done) Session s = { NULL };
+        int r;
+
+        assert(target);
+        assert(ret);
+
+        r = session_connect(&s, target, timeout_usec, reterr);
+        if (r < 0)
+                return r;
+        if (s.connack == 0 && mosquitto_subscribe(s.m, NULL, s.topic, 1) == MOSQ_ERR_SUCCESS)
+                (void) session_loop(&s, is_subscribed, USEC_INFINITY);
+        if (s.granted &&
+                        mosquitto_publish(s.m, NULL, s.topic, sizeof(PROBE_PAYLOAD) - 1, PROBE_PAYLOAD, 1, false) ==
+                                        MOSQ_ERR_SUCCESS)
+                (void) session_loop(&s, is_delivered, USEC_INFINITY);
+        *ret = reach_of(&s);
+        return 0;
+}
+
+static bool is_enough_or_quiet(const Session *s) {
+        return s->n_retained >= s->retained_max || now_usec(CLOCK_MONOTONIC) - s->retained_usec >= RETAINED_QUIET_USEC;
+}
+
+int probe_mqtt_retained(const MqttTarget *target, char *const *filters, unsigned max, usec_t timeout_usec,
+                void (*on_retained)(const char *topic, const void *payload, size_t size_bytes, void *userdata),
+                void *userdata, Error *reterr) {
+        _cleanup_(session_done) Session s = { .retained_max = max, .on_message = on_retained, .userdata = userdata };
+        int r;
+
+        assert(target);
+        assert(on_retained);
+
+        r = session_connect(&s, target, timeout_usec, reterr);
+        if (r < 0)
+                return r;
+        if (s.connack == 0 &&
+                        mosquitto_subscribe_multiple(s.m, NULL, (int) strv_length(filters), filters, 1, 0, NULL) ==
+                                        MOSQ_ERR_SUCCESS)
+                (void) session_loop(&s, is_subscribed, USEC_INFINITY);
+        if (!s.granted)
+                return error_set(reterr, -EACCES, NULL, "%s port %u lets us subscribe to nothing", target->host,
+                                target->port);
+        while (!is_enough_or_quiet(&s) && usec_left(s.deadline_usec) > 0)
+                if (session_loop(&s, is_enough_or_quiet, s.retained_usec + RETAINED_QUIET_USEC) != MOSQ_ERR_SUCCESS)
+                        break;
+        return 0;
+}
+
+const char *mqtt_reach_text(MqttReach reach) {
+        static const char *const texts[_MQTT_REACH_MAX] = {
+                [MQTT_NOTHING] = "no client gets a CONNACK",
+                [MQTT_REFUSED] = "a client gets its CONNACK, and is refused by it",
+                [MQTT_CONNECTED] = "a client connects, and may not subscribe",
+                [MQTT_SUBSCRIBED] = "a client connects and subscribes, but its message is not acknowledged",
+                [MQTT_PUBLISHED] = "a client's message is acknowledged, but does not come back to it",
+                [MQTT_DELIVERED] = "a client's message at QoS 1 is acknowledged and comes back to it",
+        };
+
+        return texts[reach];
 }

@@ -4,43 +4,10 @@
 
 #include <ctype.h>
 
-#define BLANK " \t\r\n"
-
-typedef struct Word {
-        const char *p;
-        size_t n;
-} Word;
-
-/* The next word, quotes around it stripped; n is 0 at the end. */
-static Word next_word(const char **p) {
-        Word w;
-
-        *p += strspn(*p, BLANK);
-        w = (Word){ *p, strcspn(*p, BLANK) };
-        *p += w.n;
-        if (w.n >= 2 && w.p[0] == '\'' && w.p[w.n - 1] == '\'')
-                w = (Word){ w.p + 1, w.n - 2 };
-        return w;
-}
-
-static bool word_is(Word w, const char *s) {
-        return w.n == strlen(s) && memcmp(w.p, s, w.n) == 0;
-}
+#include "node/word.h"
 
 static bool word_is_version(Word w) {
         return w.n > 0 && isdigit((unsigned char) w.p[0]) && memchr(w.p, '.', w.n);
-}
-
-static int word_copy(Word w, char **ret) {
-        char *s;
-
-        if (!ret)
-                return 0;
-        s = strndup(w.p, w.n);
-        if (!s)
-                return -ENOMEM;
-        *ret = s;
-        return 0;
 }
 
 /* "Application emqx 4.3.0 is running": where 4.3.0 and 4.3.1 say their version. */

@@ -47,7 +47,8 @@ static int add_installed(char *line, InstalledList *list) {
                 .arch = strdup(arch),
                 .state = strdup(state),
                 /* "deinstall ok installed": a removal was asked for, and is still to come. */
-                .complete = streq(state, "install ok installed") || streq(state, "hold ok installed") };
+                .complete = streq(state, "install ok installed") || streq(state, "hold ok installed"),
+                .held = startswith(state, "hold ") };
         return i->name && i->version && i->arch && i->state ? 0 : -ENOMEM;
 }
 
@@ -214,6 +215,17 @@ static int deb_install(const Package *p, const PackageRun *run, Error *reterr) {
                         run, "dpkg --install", reterr);
 }
 
+static bool deb_can_hold(void) {
+        return true;
+}
+
+/* As apt-mark(8) does it, which need not be there. */
+static char **deb_hold_command(const char *name, bool on) {
+        return strv_copy(STRV_MAKE("/bin/sh", "-c",
+                        "echo \"$1 $2\" | DPKG_FRONTEND_LOCKED=true exec \"$0\" --set-selections", DPKG, name,
+                        on ? "hold" : "install"));
+}
+
 static const char *const cache_dirs[] = { "/var/cache/apt/archives", NULL };
 
 const PackageKind package_kind_deb = {
@@ -232,6 +244,9 @@ const PackageKind package_kind_deb = {
         .mend = deb_mend,
         .remove = deb_remove,
         .install = deb_install,
+        .can_hold = deb_can_hold,
+        .hold_command = deb_hold_command,
+        .unhold = "apt-mark unhold",
         .extract = deb_file_extract,
         .prepare = deb_file_repack,
 };

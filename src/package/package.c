@@ -15,6 +15,7 @@ Package *package_free(Package *p) {
         free(p->name);
         free(p->version);
         free(p->arch);
+        free(p->release);
         return mfree(p);
 }
 

@@ -14,6 +14,7 @@ typedef struct Package {
         char *name;    /* "emqx" */
         char *version; /* the release: "4.4.0" */
         char *arch;    /* in the package manager's own words: "amd64" */
+        char *release; /* of an rpm: "otp24.1.5_3.el8"; else NULL */
         uint64_t size_bytes;
         uint64_t installed_bytes; /* 0: it does not say */
 } Package;
@@ -27,6 +28,7 @@ typedef struct Installed {
         char *arch;
         char *state;   /* for people: "install ok installed" */
         bool complete; /* unpacked, configured, and meant to stay */
+        bool held;     /* not to be upgraded, unless somebody names it */
 } Installed;
 
 typedef struct InstalledList {
@@ -88,6 +90,13 @@ typedef struct PackageKind {
         int (*mend)(const PackageRun *run, Error *reterr);
         int (*remove)(const char *name, const PackageRun *run, Error *reterr);
         int (*install)(const Package *p, const PackageRun *run, Error *reterr);
+
+        /* What makes upgrades of everything pass name over, or no longer: a command to run as root while the lock is the
+         * caller's, which can be run again. The caller's; NULL: out of memory. can_hold NULL, or false: it has no such thing
+         * here. */
+        bool (*can_hold)(void);
+        char **(*hold_command)(const char *name, bool on);
+        const char *unhold; /* what a person takes a hold away with, before the name */
 
         /* Extracts the program of p, what its package would have below root_dir, into dir_fd, which is empty: to ask it
          * something, never to run the node. Files are ours, for everybody to read. */

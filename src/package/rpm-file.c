@@ -154,6 +154,7 @@ int rpm_file_read(const char *path, Package **ret, Error *reterr) {
         p->name = TAKE_PTR(n.name);
         p->version = TAKE_PTR(n.version);
         p->arch = TAKE_PTR(n.arch);
+        p->release = TAKE_PTR(n.release);
         p->size_bytes = (uint64_t) size;
         p->installed_bytes = n.installed_bytes;
         if (!p->path)

@@ -4,8 +4,10 @@
  * never edited, and leaves what was as NAME.rpmsave; an installation leaves what it finds, and puts its own beside it
  * as NAME.rpmnew where they differ. */
 
+#include <fcntl.h>
 #include <limits.h>
 
+#include "base/fileio.h"
 #include "package/rpm-file.h"
 #include "package/rpm-run.h"
 
@@ -161,6 +163,42 @@ static int list_records(char *const *names, InstalledList *ret, Error *reterr) {
         return 0;
 }
 
+/* --- hold --- */
+
+#define DNF "/usr/bin/dnf"
+#define VERSION_LOCKS "/etc/dnf/plugins/versionlock.list"
+#define VERSION_LOCKS_BYTES_MAX (1024 * 1024)
+
+/* rpm itself has no hold; dnf has its plugin versionlock. */
+static bool rpm_can_hold(void) {
+        return access(DNF, X_OK) >= 0 && access(VERSION_LOCKS, F_OK) >= 0;
+}
+
+/* "emqx", "emqx-4.3.*", "emqx-0:4.3.12-1.*". Written by people too: what is not understood is no hold. */
+static bool is_held(const char *name) {
+        _cleanup_free_ char *text = NULL;
+        char *rest;
+
+        if (read_file_at(AT_FDCWD, VERSION_LOCKS, VERSION_LOCKS_BYTES_MAX, &text, NULL) < 0)
+                return false;
+        rest = text;
+        for (const char *line; (line = strsep(&rest, "\n"));) {
+                const char *version = startswith(line, name);
+
+                if (version && (*version == 0 || (*version == '-' && version[1] && strchr("0123456789*", version[1]))))
+                        return true;
+        }
+        return false;
+}
+
+/* A lock is on a version: the one from before goes, whoever made it. Without repositories dnf needs no network. */
+static char **rpm_hold_command(const char *name, bool on) {
+        static const char script[] = "dnf='" DNF " -q --disablerepo=*'; set -f; $dnf versionlock delete \"$0\" && "
+                                     "{ [ \"$1\" = off ] || $dnf versionlock add \"$0\"; }";
+
+        return strv_copy(STRV_MAKE("/bin/sh", "-c", script, name, on ? "on" : "off"));
+}
+
 static int rpm_query(char *const *names, const char *root_dir, InstalledList *ret, Error *reterr) {
         int r;
 
@@ -175,6 +213,7 @@ static int rpm_query(char *const *names, const char *root_dir, InstalledList *re
                 r = find_state(i->name, &state, reterr);
                 if (r < 0)
                         break;
+                i->held = is_held(i->name);
                 i->complete = streq(state, "installed");
                 r = free_and_strdup(&i->state, state);
         }
@@ -358,5 +397,8 @@ const PackageKind package_kind_rpm = {
         .mend = rpm_mend,
         .remove = rpm_remove,
         .install = rpm_install,
+        .can_hold = rpm_can_hold,
+        .hold_command = rpm_hold_command,
+        .unhold = "dnf versionlock delete",
         .extract = rpm_file_extract,
 };

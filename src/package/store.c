@@ -140,6 +140,33 @@ int store_find(const char *dir, const PackageKind *kind, const char *name, const
                         others ?: "none at all", unusable ? "; unusable: " : "", unusable ?: "");
 }
 
+int store_versions(const char *dir, const PackageKind *kind, const char *name, const char *arch, char ***ret,
+                Error *reterr) {
+        _cleanup_strv_ char **versions = NULL;
+        struct dirent **files = NULL;
+        int n, r = 0;
+
+        n = scandir(dir, &files, is_candidate, compare_names);
+        if (n < 0)
+                return error_set(reterr, -errno, NULL, "Cannot read the packages directory %s: %m", dir);
+        for (int i = 0; i < n; i++) {
+                _cleanup_(package_freep) Package *p = NULL;
+                _cleanup_free_ char *path = NULL;
+
+                if (r >= 0 && asprintf(&path, "%s/%s", dir, files[i]->d_name) < 0)
+                        r = -ENOMEM;
+                if (r >= 0 && kind->read(path, &p, NULL) >= 0 && streq(p->name, name) &&
+                                (streq(p->arch, arch) || streq(p->arch, "all")))
+                        r = strv_extend(&versions, p->version);
+                free(files[i]);
+        }
+        free(files);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(versions);
+        return 0;
+}
+
 int checksum_parse(const char *text, char ret_hex[static SHA256_HEX_SIZE]) {
         size_t n = SHA256_HEX_SIZE - 1;
 
@@ -164,9 +191,11 @@ int store_verify(const PackageKind *kind, const Package *p, char ret_hex[static 
                                         p->path, checksum_path) < 0)
                 return -ENOMEM;
         r = read_file_at(AT_FDCWD, checksum_path, CHECKSUM_BYTES_MAX, &text, NULL);
-        if (r < 0)
-                return error_set(reterr, r == -ENOENT ? -ENODATA : r, advice, "Cannot read the checksum %s: %m",
+        if (r == -ENOENT)
+                return error_set(reterr, -ENODATA, advice, "The package has no checksum beside it: there is no %s",
                                 checksum_path);
+        if (r < 0)
+                return error_set(reterr, r, advice, "Cannot read the checksum %s: %m", checksum_path);
         if (checksum_parse(text, expected) < 0)
                 return error_set(reterr, -EBADMSG, advice, "%s is no SHA-256 checksum", checksum_path);
 

@@ -11,6 +11,10 @@
 int store_find(const char *dir, const PackageKind *kind, const char *name, const char *version, const char *arch,
                 Package **ret, Error *reterr);
 
+/* Versions of all packages that say they are name and arch, as a strv in no order; NULL: there is none. */
+int store_versions(const char *dir, const PackageKind *kind, const char *name, const char *arch, char ***ret,
+                Error *reterr);
+
 /* Compares p with its .sha256 (64 hex digits, or sha256sum(1)'s line), then reads it to its end. ret_hex is its
  * digest. -ENODATA: there is no checksum; -EKEYREJECTED: it differs; -EBADMSG: damaged. */
 int store_verify(const PackageKind *kind, const Package *p, char ret_hex[static SHA256_HEX_SIZE], Error *reterr);

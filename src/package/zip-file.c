@@ -47,6 +47,8 @@ typedef struct Zip {
 
         const char *name; /* of the entry at hand, below top; "" for top itself */
         mode_t mode;
+        char *target;           /* of a symbolic link; NULL: none, or one that cannot be read */
+        struct archive *stream; /* the same file once more, for targets of links; NULL: not needed yet */
 } Zip;
 
 static void seen_free(void *p) {
@@ -58,6 +60,8 @@ static void seen_free(void *p) {
 
 static void zip_done(Zip *z) {
         (void) archive_read_free(z->archive);
+        (void) archive_read_free(z->stream);
+        free(z->target);
         if (z->locale) {
                 (void) uselocale(z->locale_before);
                 freelocale(z->locale);
@@ -172,8 +176,52 @@ static bool stays_within(const char *path, int depth) {
         return true;
 }
 
+/* libarchive before 3.5.2 hands over a compressed target as it is (libarchive#1509), and has read past it by then. To one who
+ * reads the archive from its beginning a link is a file like others, and the order is the same. */
+#define READS_TARGETS 3005002
+
+static int read_target_as_file(Zip *z) {
+        char text[NAME_BYTES_MAX + 2];
+        struct archive_entry *entry;
+        int r;
+
+        if (!z->stream) {
+                z->stream = archive_read_new();
+                if (!z->stream)
+                        return -ENOMEM;
+                if (archive_read_support_format_zip_streamable(z->stream) != ARCHIVE_OK ||
+                                archive_read_open_filename(z->stream, z->path, BLOCK_BYTES) != ARCHIVE_OK)
+                        return 0;
+        }
+        while ((r = archive_read_next_header(z->stream, &entry)) == ARCHIVE_OK || r == ARCHIVE_WARN) {
+                const char *name = archive_entry_pathname(entry);
+                ssize_t n;
+
+                if (!name || !streq(name, archive_entry_pathname(z->entry)))
+                        continue;
+                n = archive_read_data(z->stream, text, sizeof(text));
+                if (n < 0 || memchr(text, 0, (size_t) n))
+                        return 0;
+                z->target = strndup(text, (size_t) n);
+                return z->target ? 0 : -ENOMEM;
+        }
+        return 0;
+}
+
+static int read_target(Zip *z) {
+        const char *target;
+
+        z->target = mfree(z->target);
+        if (!S_ISLNK(z->mode))
+                return 0;
+        if (archive_version_number() < READS_TARGETS)
+                return read_target_as_file(z);
+        target = archive_entry_symlink(z->entry);
+        return !target || (z->target = strdup(target)) ? 0 : -ENOMEM;
+}
+
 static int check_link(Zip *z, const char *full, Error *reterr) {
-        const char *target = archive_entry_symlink(z->entry);
+        const char *target = z->target;
         int depth = 0;
 
         for (const char *p = z->name; *p; p++)
@@ -235,7 +283,9 @@ static int check_entry(Zip *z, char **ret_name, Error *reterr) {
                 return refuse(z, full, "is neither a file, a directory nor a symbolic link", reterr);
         if (z->mode & (S_ISUID | S_ISGID | S_ISVTX))
                 return refuse(z, full, "has a set-user-id, set-group-id or sticky bit", reterr);
-        r = check_name(z, full, reterr);
+        r = read_target(z);
+        if (r >= 0)
+                r = check_name(z, full, reterr);
         if (r >= 0 && S_ISLNK(z->mode))
                 r = check_link(z, full, reterr);
         if (r >= 0 && *z->name)
@@ -490,8 +540,7 @@ static int extract_entry(Zip *z, int dir_fd, const char *name, uid_t uid, gid_t 
         assert(last);
         if (S_ISREG(z->mode))
                 return extract_file(z, parent_fd, last, name, uid, gid, reterr);
-        r = S_ISLNK(z->mode) ? symlinkat(archive_entry_symlink(z->entry), parent_fd, last)
-                             : mkdirat(parent_fd, last, 0755);
+        r = S_ISLNK(z->mode) ? symlinkat(z->target, parent_fd, last) : mkdirat(parent_fd, last, 0755);
         if (r < 0)
                 return errno == EEXIST && S_ISDIR(z->mode) ? 0 : -errno; /* made on the way to another */
         return fchownat(parent_fd, last, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;

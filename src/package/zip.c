@@ -199,8 +199,10 @@ static int zip_exchange(const char *root_dir, const char *beside_dir, const char
                         r = directory_var(beside_dir, "REL_VSN", &beside, reterr);
                 if (r < 0)
                         return r;
-                if (streq_ptr(here, version))
-                        return 0;
+                if (streq_ptr(here, version)) /* perhaps by one who was killed before it was on disk */
+                        return fsync(parent_fd) < 0
+                                        ? error_set(reterr, -errno, NULL, "Cannot sync the parent of %s: %m", root_dir)
+                                        : 0;
                 if (!streq_ptr(beside, version))
                         return error_set(reterr, -ENOENT, NULL, "Neither %s nor %s is EMQX %s", root_dir, beside_dir,
                                         version);

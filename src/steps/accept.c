@@ -1,143 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
-#include "steps/accept.h"
-
-#include "base/process.h"
-#include "base/strv.h"
-#include "bus/unit.h"
-#include "node/probe.h"
-#include "node/status.h"
+#include "node/node.h"
+#include "steps/accepting.h"
 #include "steps/control.h"
 
-#define COMMAND_TIMEOUT_USEC (60 * USEC_PER_SEC) /* nodetool's own limit for an RPC */
-#define PROBE_TIMEOUT_USEC (5 * USEC_PER_SEC)
-#define RETRY_USEC (200 * USEC_PER_MSEC)
+#define RETRY_USEC (500 * USEC_PER_MSEC)
+#define WATCH_LOOK_USEC USEC_PER_SEC            /* between two looks at processes and log */
+#define WATCH_ROUND_USEC (5 * USEC_PER_SEC)     /* between two times that everything is asked */
+#define WATCH_PATIENCE_USEC (15 * USEC_PER_SEC) /* a busy node may be late with an answer */
 
-typedef struct Acceptance {
-        Context *c;
-        const char *version;
-        pid_t vm; /* that all answers must come from */
-} Acceptance;
+/* --- asking --- */
 
-/* What one question returns: 1 yes, 0 not yet (reterr says what is missing), negative errno: no, for good. */
-typedef int (*AcceptFunc)(Acceptance *a, Error *reterr);
-
-static int unit_is_active(Acceptance *a, Error *reterr) {
-        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
-        const Plan *p = a->c->plan;
-        int r;
-
-        r = unit_state_get(a->c->manager, p->unit, &state, reterr);
-        if (r < 0)
-                return r;
-        if (state.n_restarts > 0)
-                return error_set(reterr, -ECANCELED, NULL, "systemd had to restart %s", p->unit);
-        if (streq(state.active_state, "active"))
-                return 1;
-        (void) error_set(reterr, -EAGAIN, NULL, "%s is %s (%s)", p->unit, state.active_state, state.sub_state);
-        return streq(state.active_state, "activating") ? 0 : -ECANCELED;
+static int ask(Acceptance *a, const Question *question, Error *reterr) {
+        a->text = mfree(a->text);
+        a->warned = false;
+        return question->ask(a, reterr);
 }
 
-/* The same VM all the time, in the unit's control group. */
-static int vm_runs(Acceptance *a, Error *reterr) {
-        _cleanup_free_ pid_t *pids = NULL;
-        size_t n;
-        pid_t vm;
-        int r;
-
-        r = node_vm(a->c->plan, &vm);
-        if (r < 0)
-                return error_set(reterr, r, NULL, "Cannot look for processes of the node: %m");
-        if (vm == 0)
-                return error_set(reterr, -ECANCELED, NULL, "The node's VM has ended");
-        if (a->vm != 0 && a->vm != vm)
-                return error_set(reterr, -ECANCELED, NULL, "The node's VM was restarted");
-        a->vm = vm;
-
-        r = unit_processes(a->c->manager, a->c->plan->unit, &pids, &n, reterr);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < n; i++)
-                if (pids[i] == vm)
-                        return 1;
-        return error_set(reterr, -ECANCELED, NULL, "The node's VM (process %i) does not belong to %s", vm,
-                        a->c->plan->unit);
+static bool ends_the_conductor(int r) {
+        return r == -EINTR || r == -ECONNRESET || r == -ENOMEM;
 }
-
-static int ctl_says_started(Acceptance *a, Error *reterr) {
-        _cleanup_free_ char *output = NULL, *version = NULL;
-        bool started;
-        int r;
-
-        if (!a->c->plan->ctl_works) /* nor did it before: its plugin is not loaded */
-                return 1;
-        r = node_command(a->c, "emqx_ctl", "status", COMMAND_TIMEOUT_USEC, &output, reterr);
-        if (r < 0)
-                return r;
-        if (r > 0 || status_parse(output, NULL, &version, &started) < 0 || !started) {
-                (void) error_set(reterr, -EAGAIN, NULL,
-                                "`emqx_ctl status` does not say that the node is started (exit %i)", r);
-                return 0;
-        }
-        if (!streq(version, a->version))
-                return error_set(reterr, -ECANCELED, NULL, "The node says that it runs %s, not %s", version,
-                                a->version);
-        return 1;
-}
-
-static int management_says_running(Acceptance *a, Error *reterr) {
-        const Plan *p = a->c->plan;
-        int r;
-
-        if (p->management_port == 0)
-                return 1;
-        r = probe_http_status(p->management_host, (unsigned) p->management_port, PROBE_TIMEOUT_USEC, NULL, reterr);
-        if (r == 0)
-                (void) error_set(reterr, -EAGAIN, NULL,
-                                "http://%s:%" PRIu64 "/status does not say that emqx is running", p->management_host,
-                                p->management_port);
-        return r < 0 ? 0 : r;
-}
-
-static int mqtt_answers(Acceptance *a, Error *reterr) {
-        const Plan *p = a->c->plan;
-        int connack;
-
-        if (!a->c->config->mqtt_probe || p->mqtt_port == 0)
-                return 1;
-        return probe_mqtt(p->mqtt_host, (unsigned) p->mqtt_port, PROBE_TIMEOUT_USEC, &connack, reterr) < 0 ? 0 : 1;
-}
-
-/* In the order in which a node comes up (what the first ones need is what the later ones ask), the first ones again
- * at the end. */
-static const struct {
-        const char *name; /* EMQX_UPGRADE_CHECK= */
-        const char *yes;
-        AcceptFunc ask;
-} questions[] = {
-        { "vm", "the node's VM runs in its unit", vm_runs },
-        { "mqtt", "an MQTT client gets its CONNACK", mqtt_answers },
-        { "management", "the management port says that emqx runs", management_says_running },
-        { "ctl", "emqx_ctl says that the version is started", ctl_says_started },
-        { "unit", "systemd says that the unit is active", unit_is_active },
-        { "same-vm", "it was the same VM all the time", vm_runs },
-};
 
 typedef struct Asking {
         Acceptance *a;
-        AcceptFunc ask;
+        const Question *question;
         usec_t next_usec;
         Error error; /* of the last try */
 } Asking;
 
 static int ask_again(void *userdata) {
         Asking *k = userdata;
+        int r;
 
         if (now_usec(CLOCK_MONOTONIC) < k->next_usec)
                 return 0;
-        k->next_usec = usec_from_now(RETRY_USEC);
         error_done(&k->error);
-        return k->ask(k->a, &k->error);
+        r = ask(k->a, k->question, &k->error);
+        k->a->refresh = r == 0;
+        k->next_usec = usec_from_now(RETRY_USEC);
+        return r;
 }
 
 static int on_retry_time(sd_event_source *s, uint64_t usec, void *userdata) {
@@ -146,32 +47,158 @@ static int on_retry_time(sd_event_source *s, uint64_t usec, void *userdata) {
         return sd_event_source_set_time_relative(s, RETRY_USEC);
 }
 
-int accept_node(Context *c, const char *version, Error *reterr) {
-        Acceptance a = { .c = c, .version = version };
-        usec_t deadline_usec = usec_from_now(c->config->verify_timeout_usec);
+static int tell_failed(Acceptance *a, const Question *question, int r, const Error *error, Error *reterr) {
+        const char *why = error_text(error, r);
+
+        journal_event(&a->c->journal, EVENT_CHECK_FAILED,
+                        &(JournalFields){
+                                        .step = a->c->step, .check = question->name, .error = why, .error_number = r },
+                        "%s: %s%s%s", question->name, why, error->advice ? ". " : "", error->advice ?: "");
+        (void) plan_keep_check(a->c->plan, a->c->step, question->name, CHECK_REFUSED, why, error->advice);
+        return error_set(reterr, r, error->advice, "%s is not well: %s", a->version, why);
+}
+
+static void tell_passed(Acceptance *a, const Question *question) {
+        step_check(a->c, question->name, a->warned ? CHECK_WARNED : CHECK_PASSED, a->text ?: question->yes, NULL);
+}
+
+static int accept_until(Acceptance *a, usec_t deadline_usec, Error *reterr) {
+        Context *c = a->c;
         sd_event_source *retry = NULL;
         int r;
 
         r = sd_event_add_time_relative(c->event, &retry, CLOCK_MONOTONIC, RETRY_USEC, 0, on_retry_time, NULL);
         if (r >= 0)
                 r = sd_event_source_set_enabled(retry, SD_EVENT_ON);
+        for (const Question *question = accept_questions; question->name && r >= 0; question++) {
+                Asking k = { .a = a, .question = question };
 
-        for (size_t i = 0; i < ELEMENTSOF(questions) && r >= 0; i++) {
-                Asking k = { .a = &a, .ask = questions[i].ask };
-                JournalFields fields = { .step = c->step, .check = questions[i].name };
-
-                step_report(c, "Asking whether %s", questions[i].yes);
+                step_report(c, "asking whether %s", question->yes);
                 r = manager_wait(c->manager, ask_again, &k, deadline_usec);
-                if (r >= 0)
-                        journal_event(&c->journal, EVENT_CHECK_PASSED, &fields, "%s: %s", version, questions[i].yes);
-                else if (r == -ETIMEDOUT && k.error.message)
-                        r = error_set(reterr, r, NULL, "%s is not well: %s", version, k.error.message);
-                else
-                        r = error_set(reterr, r, k.error.advice, "%s is not well: %s", version,
-                                        error_text(&k.error, r));
+                if (r < 0 && !ends_the_conductor(r)) {
+                        if (a->back && question->outside) {
+                                a->warned = true;
+                                (void) free_and_strdup(&a->text, error_text(&k.error, r));
+                                tell_passed(a, question);
+                                r = 0;
+                        } else
+                                r = tell_failed(a, question, r, &k.error, reterr);
+                } else if (r >= 0)
+                        tell_passed(a, question);
                 error_done(&k.error);
         }
         (void) sd_event_source_disable_unref(retry);
+        return r < 0 ? r : 0;
+}
+
+int accept_node(Context *c, const char *version, Error *reterr) {
+        _cleanup_(acceptance_done)
+                        Acceptance a = { .c = c, .version = version, .back = streq(version, c->plan->from) };
+
+        return accept_until(&a, usec_from_now(c->config->verify_timeout_usec), reterr);
+}
+
+/* --- the watch --- */
+
+typedef struct Watching {
+        Acceptance a;
+        usec_t until_usec, next_look_usec, next_round_usec;
+        usec_t missing_since_usec; /* an answer is, since then; 0: none is */
+        const Question *missing;   /* whose */
+        Error error;               /* of that question */
+} Watching;
+
+/* 1: all that was asked is as it should be. */
+static int look(Watching *w, bool round) {
+        if (round)
+                w->a.refresh = true;
+        for (const Question *question = accept_questions; question->name; question++) {
+                _cleanup_(error_done) Error error = ERROR_NULL;
+                int r;
+
+                if (!question->quick && !round)
+                        continue;
+                r = ask(&w->a, question, &error);
+                if (r > 0)
+                        continue;
+                w->missing = question;
+                error_done(&w->error);
+                w->error = error;
+                error = ERROR_NULL;
+                return r;
+        }
+        return 1;
+}
+
+static int watching(void *userdata) {
+        Watching *w = userdata;
+        Context *c = w->a.c;
+        usec_t now = now_usec(CLOCK_MONOTONIC);
+        char span[TIMESPAN_TEXT_MAX];
+        bool round;
+        int r;
+
+        if (c->asked_to_stop && c->asked_to_stop(c))
+                w->until_usec = MIN(w->until_usec, now);
+        if (now < w->next_look_usec && now < w->until_usec)
+                return 0;
+        if (w->missing_since_usec != 0 && now < w->next_look_usec)
+                return 0;
+        round = now >= w->next_round_usec || now >= w->until_usec || w->missing_since_usec != 0;
+        if (round || w->next_look_usec == 0)
+                step_report(c, "watching for another %s", format_timespan(span, usec_left(w->until_usec)));
+        r = look(w, round);
+        now = now_usec(CLOCK_MONOTONIC);
+        w->next_look_usec = now + WATCH_LOOK_USEC;
+        if (round)
+                w->next_round_usec = now + WATCH_ROUND_USEC;
+        if (r < 0)
+                return r;
+        if (r > 0) {
+                w->missing_since_usec = 0;
+                return round && now >= w->until_usec;
+        }
+        if (w->missing_since_usec == 0)
+                w->missing_since_usec = now;
+        return now - w->missing_since_usec >= WATCH_PATIENCE_USEC ? -ECANCELED : 0;
+}
+
+/* The node is booting with the machine, or has to be started where nobody else does. */
+static int wait_for_reboot(Watching *w, Error *reterr) {
+        Context *c = w->a.c;
+        usec_t ready_usec = c->plan->ready_since_realtime_usec;
+        int r;
+
+        r = node_bring_up(c, w->a.version, reterr);
+        c->plan->ready_since_realtime_usec = ready_usec; /* the reboot is not the upgrade's */
+        return r < 0 ? r : accept_until(&w->a, usec_from_now(c->config->verify_timeout_usec), reterr);
+}
+
+int accept_watch(Context *c, Error *reterr) {
+        Watching w = { .a = { .c = c, .version = c->plan->to } };
+        usec_t now = now_usec(CLOCK_MONOTONIC);
+        sd_event_source *tick = NULL;
+        int r = 0;
+
+        if (!node_vm_is_of_this_boot(c->plan))
+                r = wait_for_reboot(&w, reterr);
+        if (r >= 0)
+                r = sd_event_add_time_relative(c->event, &tick, CLOCK_MONOTONIC,
+                                MIN(WATCH_LOOK_USEC / 2, c->config->watch_usec), 0, on_retry_time, NULL);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(tick, SD_EVENT_ON);
+        if (r >= 0) {
+                now = now_usec(CLOCK_MONOTONIC);
+                w.until_usec = now + c->config->watch_usec;
+                w.next_round_usec = now + WATCH_ROUND_USEC; /* everything has just been asked */
+                r = manager_wait(c->manager, watching, &w,
+                                w.until_usec + WATCH_PATIENCE_USEC + c->config->verify_timeout_usec);
+                if (r < 0 && !ends_the_conductor(r))
+                        r = tell_failed(&w.a, w.missing, r, &w.error, reterr);
+        }
+        (void) sd_event_source_disable_unref(tick);
+        error_done(&w.error);
+        acceptance_done(&w.a);
         return r < 0 ? r : 0;
 }
 
@@ -191,4 +218,25 @@ int start_old(Context *c, Error *reterr) {
         if (r >= 0)
                 r = accept_node(c, c->plan->from, reterr);
         return r < 0 ? r : node_settle(c, reterr);
+}
+
+int watch_node(Context *c, Error *reterr) {
+        _cleanup_(error_done) Error why = ERROR_NULL;
+        char span[TIMESPAN_TEXT_MAX];
+        int r;
+
+        if (c->config->watch_usec == 0)
+                return 0;
+        r = accept_watch(c, &why);
+        if (r >= 0) {
+                step_report(c, "it was well for %s", format_timespan(span, c->config->watch_usec));
+                return 0;
+        }
+        if (c->config->watch_goes_back || ends_the_conductor(r))
+                return error_set(reterr, r, why.advice, "%s", error_text(&why, r));
+        journal_event(&c->journal, EVENT_WATCH_FAILED,
+                        &(JournalFields){ .step = c->step, .error = error_text(&why, r), .error_number = r },
+                        "%s. WatchFailure=report leaves it at that; to go back: emqx-upgrade rollback",
+                        error_text(&why, r));
+        return 0;
 }

@@ -5,7 +5,10 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "archive/walk.h"
 #include "base/fileio.h"
+#include "steps/adapt.h"
+#include "steps/archive.h"
 #include "steps/places.h"
 
 #define MANIFEST_SUFFIX ".manifest"
@@ -14,6 +17,8 @@
 #define PASSES_MAX 5
 #define SMALL_PASS_BYTES (16 * 1024 * 1024)
 #define FILE_COST_BYTES (64 * 1024) /* what copying one more file costs, in bytes of a large one */
+
+#define REPORT_USEC (250 * USEC_PER_MSEC)
 
 /* Runs of the same kind of undo may leave files that no manifest knows: FIFOs of run_erl, which are no content. */
 static const TreeRules exact_rules = { .exact = true };
@@ -76,22 +81,35 @@ static int load_manifest(int dir_fd, const PlanTree *tree, Manifest **ret, Error
         return r == -ENOENT ? 0 : r < 0 ? r : 1;
 }
 
+int backup_copy_open(const Plan *p, int backup_fd, const char *name, int *ret_fd, Error *reterr) {
+        _cleanup_close_ int tree_fd = open_child(backup_fd, "tree", O_RDONLY | O_DIRECTORY);
+        int fd = tree_fd < 0 ? tree_fd : open_child(tree_fd, name, O_RDONLY | O_DIRECTORY);
+
+        if (fd < 0)
+                return error_set(reterr, fd, NULL, "Cannot open tree/%s of the backup %s: %m", name, p->id);
+        *ret_fd = fd;
+        return 0;
+}
+
 int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Error *reterr) {
         _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
-        int r;
+        int r, q;
 
         t.tree = &p->trees[i];
         t.live_fd = open(t.tree->real, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (t.live_fd < 0)
                 return error_set(reterr, -errno, NULL, "Cannot open the directory %s (%s): %m", t.tree->real,
                                 t.tree->why);
-        r = backup_side_open(p, backup_fd, "tree", t.tree->name, &t.copy_fd, reterr);
-        if (r < 0)
-                return r;
-
         r = load_manifest(backup_fd, t.tree, &t.manifest, reterr);
         if (r < 0)
                 return r;
+        /* Made only before there is a manifest: an empty tree must not pass for what the manifest vouches for. */
+        if (!t.manifest)
+                q = backup_side_open(p, backup_fd, "tree", t.tree->name, &t.copy_fd, reterr);
+        else
+                q = backup_copy_open(p, backup_fd, t.tree->name, &t.copy_fd, reterr);
+        if (q < 0)
+                return q;
         *ret = t;
         t = BACKUP_TREE_NULL;
         return r;
@@ -107,6 +125,19 @@ int backup_complete(const Plan *p) {
                         return errno == ENOENT ? 0 : -errno;
         }
         return p->n_trees > 0;
+}
+
+int backup_form(const Plan *p) {
+        _cleanup_free_ char *tree = backup_path(p, "/tree"), *archive = backup_path(p, "/" ARCHIVE_NAME);
+        int r = backup_complete(p);
+
+        if (!tree || !archive)
+                return -ENOMEM;
+        if (r <= 0)
+                return r < 0 ? r : BACKUP_INCOMPLETE;
+        if (access(tree, F_OK) >= 0)
+                return BACKUP_TREE;
+        return errno != ENOENT ? -errno : access(archive, F_OK) >= 0 ? BACKUP_ARCHIVED : BACKUP_INCOMPLETE;
 }
 
 char *backup_package_path(const Plan *p, const char *path) {
@@ -125,12 +156,15 @@ int backup_usable(const Plan *p, Error *reterr) {
         _cleanup_free_ char *package = NULL;
         int r;
 
-        r = backup_complete(p);
-        if (r == 0)
+        r = backup_form(p);
+        if (r == BACKUP_INCOMPLETE)
                 return error_set(reterr, -ENOENT, "Without it there is no way back.",
                                 "The backup %s is gone or incomplete", p->id);
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", p->id);
+        r = r == BACKUP_ARCHIVED ? archive_check_room(p, reterr) : 0;
+        if (r < 0)
+                return r;
         if (p->beside_dir)
                 return access(p->beside_dir, F_OK) < 0
                                 ? error_set(reterr, -errno, "Extract the old version there again.",
@@ -145,22 +179,21 @@ int backup_usable(const Plan *p, Error *reterr) {
         return access(package, R_OK) < 0 ? error_set(reterr, -errno, NULL, "Cannot read %s: %m", package) : 0;
 }
 
-static int report_percent(uint64_t bytes_done, uint64_t bytes_total, const char *path, void *userdata) {
+static int report_bytes(uint64_t bytes_done, uint64_t bytes_total, const char *path, void *userdata) {
         BackupProgress *p = userdata;
-        unsigned percent = bytes_total > 0 ? (unsigned) (MIN(bytes_done, bytes_total) * 100 / bytes_total) : 100;
+        usec_t now = now_usec(CLOCK_MONOTONIC);
 
         (void) path;
-        if (percent != p->percent) {
-                p->percent = percent;
-                step_report(p->c, "%s: %u %% (%" PRIu64 " of %" PRIu64 " MiB)", p->what, percent, bytes_done >> 20,
-                                bytes_total >> 20);
+        if (now - p->reported_usec >= REPORT_USEC) {
+                p->reported_usec = now;
+                p->c->report(p->what, &(StepProgress){ bytes_done, bytes_total }, p->c->userdata);
         }
         return 0;
 }
 
 TreeProgress backup_progress(BackupProgress *p, uint64_t bytes_total) {
-        p->percent = UINT32_MAX;
-        return (TreeProgress){ report_percent, p, bytes_total };
+        p->reported_usec = now_usec(CLOCK_MONOTONIC);
+        return (TreeProgress){ report_bytes, p, bytes_total };
 }
 
 /* --- the step --- */
@@ -218,6 +251,26 @@ static int copy_tree(Context *c, int backup_fd, int staged_fd, size_t i, TreePas
         return 0;
 }
 
+/* For a prediction alone: lost in a power cut, it is missed by nobody. */
+static void note_pass(int staged_fd, usec_t took_usec) {
+        char text[24];
+
+        (void) snprintf(text, sizeof(text), "%" PRIu64 "\n", took_usec);
+        (void) replace_volatile_file_at(staged_fd, "usec", text, strlen(text), 0600);
+}
+
+int backup_last_pass(const Plan *p, usec_t *ret_usec) {
+        _cleanup_free_ char *path = backup_path(p, "/staged/usec"), *text = NULL;
+        int r;
+
+        if (!path)
+                return -ENOMEM;
+        r = read_file_at(AT_FDCWD, path, 64, &text, NULL);
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        return sscanf(text, "%" SCNu64, ret_usec) == 1;
+}
+
 int copy_trees_ahead(Context *c, Error *reterr) {
         _cleanup_close_ int backup_fd = -1, staged_fd = -1;
         uint64_t cost, last_cost = UINT64_MAX;
@@ -231,6 +284,8 @@ int copy_trees_ahead(Context *c, Error *reterr) {
                 return error_set(reterr, staged_fd, NULL, "Cannot make the directory staged in the backup %s: %m",
                                 c->plan->id);
         for (unsigned n = 0; n < PASSES_MAX; n++) {
+                usec_t begin_usec = now_usec(CLOCK_MONOTONIC);
+
                 cost = 0;
                 for (size_t i = 0; i < c->plan->n_trees; i++) {
                         TreePass pass = { .serving = true };
@@ -240,6 +295,7 @@ int copy_trees_ahead(Context *c, Error *reterr) {
                                 return r;
                         cost += pass.copied_bytes + pass.n_copied * FILE_COST_BYTES;
                 }
+                note_pass(staged_fd, now_usec(CLOCK_MONOTONIC) - begin_usec);
                 if (cost <= SMALL_PASS_BYTES || cost > last_cost / 2)
                         break;
                 last_cost = cost;
@@ -269,7 +325,8 @@ int back_up_trees(Context *c, Error *reterr) {
                 if (r < 0)
                         return r;
         }
-        return tree_remove(backup_fd, "staged", reterr);
+        r = adapt_backup(c, backup_fd, reterr);
+        return r < 0 ? r : tree_remove(backup_fd, "staged", reterr);
 }
 
 int backup_holds(Context *c, Error *reterr) {
@@ -290,7 +347,7 @@ int backup_holds(Context *c, Error *reterr) {
                 if (r > 0)
                         return 0;
         }
-        return r < 0 ? r : 1;
+        return r < 0 ? r : adapted_holds(c->plan, backup_fd, reterr);
 }
 
 /* --- its undoing --- */

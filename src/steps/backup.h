@@ -5,9 +5,12 @@
  *
  *     packages/        both packages, verified                               by `stage`
  *     tree/<name>/     the content of each of the plan's trees               by `stage`, completed by `backup`
- *     staged/          manifests of what of them was copied while the node served; until `backup` is done
+ *     staged/          manifests of what of them was copied while the node served, and how long the last pass took (`usec`);
+ *                      until `backup` is done
  *     <name>.manifest  what is in it; written last, so it vouches for the tree
+ *     adapted/<name>/  files that the new version gets otherwise than they are in tree/   by `backup`
  *     defaults/<name>/ defaults of the new package that were not taken       by `restore`
+ *     backup.tar.zst   all of tree/, which is removed then, see steps/archive.h; by `archive`
  *     after/<name>/    what the new version wrote before it was taken back   by undoing `restore` */
 
 #include "archive/tree.h"
@@ -31,14 +34,31 @@ int backup_open(const Plan *p, int *ret_fd, Error *reterr);
 /* Opens tree i. 1: with its manifest; 0: there is no manifest, so no complete copy; negative errno. */
 int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Error *reterr);
 
+/* Where the content of the trees is. */
+typedef enum BackupForm {
+        BACKUP_INCOMPLETE, /* nowhere, or not all of it */
+        BACKUP_TREE,       /* in tree/ */
+        BACKUP_ARCHIVED,   /* in backup.tar.zst alone */
+} BackupForm;
+
+/* A BackupForm, or a negative errno. */
+int backup_form(const Plan *p);
+
+/* Opens tree/<name>, which has to exist. */
+int backup_copy_open(const Plan *p, int backup_fd, const char *name, int *ret_fd, Error *reterr);
+
 /* 1 where every tree of the plan has its manifest: the backup is complete. */
 int backup_complete(const Plan *p);
 
-/* Whether the plan's upgrade can still be taken back: the backup is complete, and the old package is in it. */
+/* Whether the plan's upgrade can still be taken back: the backup is complete, there is room to extract it where it is
+ * archived, and the old package is in it. */
 int backup_usable(const Plan *p, Error *reterr);
 
 /* Copies the trees while the node serves, over again as long as what has changed meanwhile gets less. */
 int copy_trees_ahead(Context *c, Error *reterr);
+
+/* How long the last pass over all trees took while the node served: 1 with *ret_usec; 0: there is none, or not any more. */
+int backup_last_pass(const Plan *p, usec_t *ret_usec);
 
 /* Path of a staged package, given the one in the packages directory; the caller's. NULL: out of memory. */
 char *backup_package_path(const Plan *p, const char *path);
@@ -52,11 +72,11 @@ int backup_side_open(const Plan *p, int backup_fd, const char *kind, const char 
 /* Fills kept_aside of the plan with what `restore` has put into defaults/: for the record, as status shows it. */
 int note_kept_aside(Context *c, Error *reterr);
 
-/* Makes a TreeProgress that reports whole percents. */
+/* Makes a TreeProgress that reports, not more often than somebody could read it. */
 typedef struct BackupProgress {
         Context *c;
         const char *what; /* "Backing up" */
-        unsigned percent;
+        usec_t reported_usec;
 } BackupProgress;
 
 TreeProgress backup_progress(BackupProgress *p, uint64_t bytes_total);

@@ -4,7 +4,24 @@
 
 #include <fnmatch.h>
 
+/* Facts 4.1 and 4.2. What is carried comes first, for completeness: so is what no row names. */
 static const CarryRule rules[] = {
+        { true, "mnesia", false, TREE_CARRY, false, false,
+                        "membership of the cluster, users, rules, applications, what is retained on disc" },
+        { true, "loaded_plugins", false, TREE_CARRY, false, false,
+                        "without it no plugin is loaded; a package has its default in that place" },
+        { true, "loaded_modules", false, TREE_CARRY, false, false,
+                        "without it no module is loaded, and acl.conf not enforced; a package has its default there" },
+        { true, "rules", false, TREE_CARRY, false, false, "TLS files of resources, which name them by their paths" },
+        { true, "replayq", false, TREE_CARRY, false, false, "messages of bridges that were not delivered yet" },
+        { true, "scripts", false, TREE_CARRY, false, false, "hooks in Lua" },
+        { true, "emqx-export-*.json", false, TREE_CARRY, false, false, "exports, made by hand" },
+        { true, "backup", false, TREE_CARRY, false, false, "exports of 4.4.2 and later" },
+        { true, ".erlang.cookie", false, TREE_CARRY, false, false,
+                        "with its mode and owner, without which no VM starts" },
+        { true, "plugins", false, TREE_CARRY, false, false,
+                        "external plugins, compiled for the old release: inspect warns of them, what to do is yours" },
+        { true, "trace", false, TREE_CARRY, false, false, "traces, which 4.4 alone makes" },
         { true, "patches/*", false, TREE_DROP, false, true,
                         "hot patches of the old release would shadow code of the new one" },
         { true, "configs/*", false, TREE_DROP, false, false,
@@ -42,11 +59,15 @@ const CarryRule *carry_rule(const Plan *p, const PlanTree *tree, const char *pat
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const CarryRule *r = &rules[i];
 
-                if (r->new_only && old)
+                if (r->verdict == TREE_CARRY || (r->new_only && old))
                         continue;
                 if (r->in_data ? in_data && fnmatch(r->pattern, in_data, FNM_PATHNAME) == 0
                                : fnmatch(r->pattern, path, 0) == 0)
                         return r;
         }
         return NULL;
+}
+
+const CarryRule *carry_rule_at(size_t i) {
+        return i < ELEMENTSOF(rules) ? &rules[i] : NULL;
 }

@@ -17,5 +17,9 @@ typedef struct CarryRule {
         const char *reason;
 } CarryRule;
 
-/* The first rule that fits path in tree, NULL: carried. old: the path is in the manifest. */
+/* The first rule that fits path in tree and has it otherwise than carried, NULL: it is carried. old: the path is in the
+ * manifest. On the way back there are no rules: all is what the manifest says, and what came since goes into after/. */
 const CarryRule *carry_rule(const Plan *p, const PlanTree *tree, const char *path, bool old);
+
+/* The i-th row, NULL behind the last. For the documentation's sake. */
+const CarryRule *carry_rule_at(size_t i);

@@ -13,43 +13,53 @@
 #include "node/processes.h"
 #include "node/status.h"
 #include "package/store.h"
+#include "steps/checking.h"
+#include "steps/cluster.h"
 #include "steps/control.h"
 #include "steps/judge.h"
+#include "steps/packages.h"
 #include "steps/places.h"
+#include "steps/reserve.h"
 
 #include <fcntl.h>
 
-#define COMMAND_TIMEOUT_USEC (60 * USEC_PER_SEC)
-#define SPARE_BYTES (16ULL << 20) /* for records, logs and what a file system needs for itself */
+#define SPARE_INODES 2000 /* for records, logs, and for what a package has more than the one before */
 
 /* Where packages have bin/emqx, and the link to it. */
 static const char *const package_dirs[] = { "", "/usr", "/usr/lib/emqx", "/usr/local" };
 
-/* What the checks hand on to each other, beside the plan. */
-typedef struct Checking {
-        Context *c;
-        const PackageKind *kind;
-        Package *target;
-        Package *old;
-        char *text; /* of the check that runs: what it found */
-} Checking;
-
 static void checking_done(Checking *k) {
         k->target = package_free(k->target);
         k->old = package_free(k->old);
+        k->setup = setup_free(k->setup);
+        k->missing_plugins = strv_free(k->missing_plugins);
+        k->running_name = mfree(k->running_name);
+        survey_done(&k->survey);
         k->text = mfree(k->text);
 }
 
-static void found(Checking *k, const char *format, ...) _printf_(2, 3);
-
-static void found(Checking *k, const char *format, ...) {
-        va_list ap;
-
+static void set_text(Checking *k, const char *format, va_list ap) {
         free(k->text);
-        va_start(ap, format);
         if (vasprintf(&k->text, format, ap) < 0)
                 k->text = NULL;
+}
+
+void found(Checking *k, const char *format, ...) {
+        va_list ap;
+
+        va_start(ap, format);
+        set_text(k, format, ap);
         va_end(ap);
+}
+
+int warned(Checking *k, const char *advice, const char *format, ...) {
+        va_list ap;
+
+        k->advice = advice;
+        va_start(ap, format);
+        set_text(k, format, ap);
+        va_end(ap);
+        return 0;
 }
 
 /* --- what is installed --- */
@@ -117,6 +127,7 @@ static int check_installation(Checking *k, Error *reterr) {
                 return -ENOMEM;
         if (k->kind->exchange && asprintf(&p->beside_dir, "%s.emqx-upgrade-%.8s", p->root_dir, p->id) < 0)
                 return -ENOMEM;
+        p->held = list.items[0].held && !package_hold_is_ours();
         k->c->journal.from = p->from;
         found(k, "%s %s (%s, %s) in %s", p->package, p->from, p->kind, p->arch, p->root_dir);
         return 1;
@@ -129,6 +140,10 @@ static unsigned fixes_of_4_4(const Version *v) {
 }
 
 /* The rolling upgrade that EMQX supports. */
+static bool is_rolling(const Version *from, const Version *to) {
+        return from->major == 4 && from->minor == 3 && to->major == 4 && to->minor == 4;
+}
+
 static int check_version(Checking *k, Error *reterr) {
         _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
         const Plan *p = k->c->plan;
@@ -154,7 +169,7 @@ static int check_version(Checking *k, Error *reterr) {
         if (version_compare(&to, &from) < 0)
                 return error_set(reterr, -EINVAL, "To take an upgrade back: emqx-upgrade rollback",
                                 "%s is lower than %s, the installed version", p->to, p->from);
-        if (from.major != 4 || from.minor != 3 || to.major != 4 || to.minor != 4)
+        if (!is_rolling(&from, &to))
                 return error_set(reterr, -EINVAL,
                                 "Go to the newest 4.3 first; for other releases see EMQX's own documentation.",
                                 "%s to %s is no rolling upgrade: only 4.3 to 4.4 is", p->from, p->to);
@@ -231,6 +246,7 @@ static int check_node(Checking *k, Error *reterr) {
         if (p->mqtt_port > 0 && !p->mqtt_host && free_and_strdup(&p->mqtt_host, "127.0.0.1") < 0)
                 return -ENOMEM;
         p->management_port = n->management_port;
+        k->has_cookie = n->has_cookie;
         found(k,
                         "%s, %s cookie, runs as %s; configuration in %s, data in %s%s%s, logs in %s; MQTT on %s:%" PRIu64
                         ", management on %s:%" PRIu64,
@@ -299,20 +315,23 @@ static int check_unit(Checking *k, Error *reterr) {
 
 /* Also which answers can be expected of it afterwards. */
 static int check_running_version(Checking *k, Error *reterr) {
-        _cleanup_free_ char *output = NULL, *version = NULL;
+        _cleanup_(error_done) Error why = ERROR_NULL;
+        _cleanup_free_ char *version = NULL;
         Plan *p = k->c->plan;
+        const char *said;
         bool started;
         int r;
 
-        r = node_command(k->c, "emqx_ctl", "status", COMMAND_TIMEOUT_USEC, &output, reterr);
-        if (r < 0)
-                return r;
-        if (r > 0 || status_parse(output, NULL, &version, &started) < 0) {
+        r = node_survey(k->c, &k->survey, &why);
+        if (r < 0 && r != -EAGAIN && r != -ETIMEDOUT)
+                return error_set(reterr, r, why.advice, "%s", error_text(&why, r));
+        said = survey_text(&k->survey, SURVEY_STATUS);
+        if (!said || status_parse(said, &k->running_name, &version, &started) < 0) {
                 p->management_port = 0;
                 found(k,
-                                "`emqx_ctl status` does not answer (exit %i): is the management plugin loaded? Readiness will be judged "
+                                "`emqx_ctl status` does not answer%s%s: is the management plugin loaded? Readiness will be judged "
                                 "without it",
-                                r);
+                                why.message ? ", since " : "", why.message ?: "");
                 return 0;
         }
         if (!started)
@@ -323,6 +342,10 @@ static int check_running_version(Checking *k, Error *reterr) {
         p->ctl_works = 1;
         found(k, "the node says that it runs %s", version);
         return 1;
+}
+
+static int check_cluster(Checking *k, Error *reterr) {
+        return cluster_check(k->c, &k->text, reterr);
 }
 
 /* --- packages --- */
@@ -398,14 +421,34 @@ static int check_dependencies(Checking *k, Error *reterr) {
         return r < 0 ? r : 1;
 }
 
+/* Which files that is; looked at again before the stop, since what was asked about then is what counts. */
+static int check_configuration_files(Checking *k, Error *reterr) {
+        _cleanup_strv_ char **environment = NULL;
+        Plan *p = k->c->plan;
+        char hex[SHA256_HEX_SIZE];
+        int r;
+
+        r = unit_environment(k->c->manager, p->unit, &environment, reterr);
+        if (r >= 0)
+                r = setup_read(p->root_dir, p->etc_dir, p->data_dir, environment, &k->setup, reterr);
+        if (r >= 0)
+                r = setup_sha256(k->setup, hex, reterr);
+        if (r >= 0)
+                r = free_and_strdup(&p->configuration_sha256, hex);
+        if (r < 0)
+                return r;
+        found(k, "%s, and the files of %zu active plugins", k->setup->files[0].path, k->setup->n_files - 1);
+        return 1;
+}
+
 /* Whether 4.4 takes a configuration is for 4.4 to say. */
 static int check_configuration(Checking *k, Error *reterr) {
         _cleanup_(error_done) Error why = ERROR_NULL;
         int r;
 
-        r = judge_configuration(k->c, k->target, &k->text, &why);
+        r = judge_configuration(k->c, k->target, &k->text, &k->missing_plugins, &why);
         if (r >= 0)
-                return 1;
+                return r;
         if ((r != -ECANCELED && r != -ENOEXEC) || k->c->config->require_accepted_configuration)
                 return error_set(reterr, r, why.advice, "%s", error_text(&why, r));
         found(k, "%s; RequireAcceptedConfiguration=no allows that", error_text(&why, r));
@@ -414,34 +457,45 @@ static int check_configuration(Checking *k, Error *reterr) {
 
 /* --- room --- */
 
-static int free_bytes(const char *path, uint64_t *ret_bytes, dev_t *ret_dev, Error *reterr) {
+/* *ret_inodes: UINT64_MAX where the file system makes them as they are needed. */
+static int free_room(const char *path, uint64_t *ret_bytes, uint64_t *ret_inodes, dev_t *ret_dev, Error *reterr) {
         struct statvfs vfs;
         struct stat st;
 
         if (statvfs(path, &vfs) < 0 || stat(path, &st) < 0)
                 return error_set(reterr, -errno, NULL, "Cannot ask how much room is left at %s: %m", path);
         *ret_bytes = (uint64_t) vfs.f_bavail * vfs.f_frsize;
+        *ret_inodes = vfs.f_files > 0 ? vfs.f_favail : UINT64_MAX;
         *ret_dev = st.st_dev;
         return 0;
 }
 
 static int check_space(Checking *k, Error *reterr) {
         Plan *p = k->c->plan;
-        uint64_t backup, program = k->target->installed_bytes, backup_free, program_free;
+        uint64_t backup, program = k->target->installed_bytes, backup_free, program_free, inodes = SPARE_INODES,
+                         inodes_free = 0, program_inodes = 0;
         dev_t backup_dev = 0, program_dev = 0;
         int r;
 
+        p->program_bytes = program;
         p->tree_bytes = 0;
-        for (size_t i = 0; i < p->n_trees; i++)
+        for (size_t i = 0; i < p->n_trees; i++) {
                 p->tree_bytes += p->trees[i].bytes;
+                inodes += 2 * p->trees[i].entries;
+        }
+
+        /* One that is exchanged stays beside. */
+        p->old_program_bytes = k->old && !p->beside_dir ? k->old->installed_bytes : 0;
+        program = MAX(program,
+                        p->old_program_bytes); /* whichever of both is there: the other one's room is reserved */
 
         /* The backup, what the new version may write before a rollback sets it aside, and both packages, the new one unpacked too. */
-        backup = 2 * p->tree_bytes + k->target->size_bytes + (k->old ? k->old->size_bytes : 0) + SPARE_BYTES;
+        backup = 2 * p->tree_bytes + k->target->size_bytes + (k->old ? k->old->size_bytes : 0) + RESERVE_SPARE_BYTES;
         if (k->kind->prepare)
                 backup += program;
-        r = free_bytes(STATE_DIR, &backup_free, &backup_dev, reterr);
+        r = free_room(STATE_DIR, &backup_free, &inodes_free, &backup_dev, reterr);
         if (r >= 0)
-                r = free_bytes(p->root_dir, &program_free, &program_dev, reterr);
+                r = free_room(p->root_dir, &program_free, &program_inodes, &program_dev, reterr);
         if (r < 0)
                 return r;
         if (backup_dev == program_dev)
@@ -454,6 +508,16 @@ static int check_space(Checking *k, Error *reterr) {
                 return error_set(reterr, -ENOSPC, "Make room there.",
                                 "%s needs %" PRIu64 " MiB for the new version, and has %" PRIu64 " MiB", p->root_dir,
                                 program >> 20, program_free >> 20);
+        if (inodes_free < inodes || program_inodes < SPARE_INODES)
+                return error_set(reterr, -ENOSPC,
+                                "Make room there: many small files may go, or the file system is too small.",
+                                "%s needs %" PRIu64 " inodes, and %" PRIu64 " are left",
+                                inodes_free < inodes ? STATE_DIR : p->root_dir,
+                                inodes_free < inodes ? inodes : (uint64_t) SPARE_INODES,
+                                MIN(inodes_free, program_inodes));
+        r = reserve_find(p, reterr);
+        if (r < 0)
+                return r;
         found(k, "%" PRIu64 " MiB to back up, %" PRIu64 " MiB free", p->tree_bytes >> 20, backup_free >> 20);
         return 1;
 }
@@ -468,16 +532,31 @@ static const struct {
         bool again; /* once more before the node is stopped */
 } checks[] = {
         { "installation", { NULL }, check_installation, true },
-        { "version", { "installation" }, check_version },
+        { "version", { "installation" }, check_version, false },
         { "package-manager", { "installation" }, check_package_manager, true },
         { "unit", { "installation" }, check_unit, true },
+        { "unit-file", { "unit" }, check_unit_file, false },
+        { "default-file", { "unit" }, check_default_file, false },
+        { "needrestart", { NULL }, check_needrestart, false },
         { "node", { "installation", "unit" }, check_node, true },
-        { "running-version", { "node", "unit" }, check_running_version },
-        { "target-package", { "installation", "version" }, check_target_package },
-        { "old-package", { "installation", "version" }, check_old_package },
-        { "dependencies", { "target-package" }, check_dependencies },
-        { "space", { "target-package", "node" }, check_space },
-        { "configuration", { "dependencies", "node" }, check_configuration },
+        { "running-version", { "node", "unit" }, check_running_version, true },
+        { "baseline", { "running-version" }, check_baseline, true },
+        { "cluster", { "running-version" }, check_cluster, false },
+        { "node-name", { "node", "version" }, check_node_name, false },
+        { "conf-files", { "node" }, check_configuration_files, true },
+        { "cookie", { "conf-files" }, check_cookie, false },
+        { "referenced-files", { "conf-files" }, check_referenced_files, false },
+        { "erlang-terms", { "conf-files" }, check_erlang_terms, false },
+        { "patches", { "node" }, check_patches, false },
+        { "external-plugins", { "conf-files" }, check_external_plugins, false },
+        { "target-package", { "installation", "version" }, check_target_package, false },
+        { "platform", { "target-package" }, check_platform, false },
+        { "old-package", { "installation", "version" }, check_old_package, false },
+        { "emqx-vars", { "node", "old-package" }, check_emqx_vars, false },
+        { "dependencies", { "target-package" }, check_dependencies, false },
+        { "space", { "target-package", "node" }, check_space, false },
+        { "configuration", { "dependencies", "conf-files" }, check_configuration, false },
+        { "plugins", { "configuration" }, check_plugins, false },
 };
 
 static size_t check_index(const char *name) {
@@ -509,19 +588,49 @@ static int run_checks(Context *c, bool again, CheckReport report, void *userdata
                 }
 
                 k.text = mfree(k.text);
+                k.advice = NULL;
                 step_report(c, "checking %s", checks[i].name);
                 r = checks[i].make(&k, &error);
                 if (r == -EALREADY || r == -EINTR || r == -ECONNRESET || r == -ENOMEM)
                         return r;
                 passed[i] = r >= 0;
                 if (r >= 0) {
-                        report(checks[i].name, r > 0 ? CHECK_PASSED : CHECK_WARNED, k.text ?: "", NULL, userdata);
+                        report(checks[i].name, r > 0 ? CHECK_PASSED : CHECK_WARNED, k.text ?: "", k.advice, userdata);
                         continue;
                 }
                 report(checks[i].name, CHECK_REFUSED, error_text(&error, r), error.advice, userdata);
                 result = error_set(reterr, -ECANCELED, error.advice, "%s", error_text(&error, r));
         }
         return result;
+}
+
+int checks_newest_target(Context *c, char **ret, Error *reterr) {
+        _cleanup_(checking_done) Checking k = { .c = c };
+        _cleanup_strv_ char **versions = NULL;
+        const char *newest = NULL;
+        Version from, best = { 0 };
+        int r;
+
+        r = check_installation(&k, reterr);
+        if (r >= 0)
+                r = store_versions(
+                                c->config->packages_dir, k.kind, c->plan->package, c->plan->arch, &versions, reterr);
+        if (r < 0 || version_parse(c->plan->from, &from) < 0)
+                return r < 0 ? r : 0;
+        STRV_FOREACH (text, versions) {
+                Version v;
+
+                if (version_parse(*text, &v) < 0 || !is_rolling(&from, &v) ||
+                                (fixes_of_4_4(&v) < from.patch && !c->config->allow_lost_fixes) ||
+                                (newest && version_compare(&v, &best) <= 0))
+                        continue;
+                newest = *text;
+                best = v;
+        }
+        if (!newest)
+                return 0;
+        *ret = strdup(newest);
+        return *ret ? 1 : -ENOMEM;
 }
 
 int checks_run(Context *c, CheckReport report, void *userdata, Error *reterr) {

@@ -6,13 +6,6 @@
 
 #include "steps/step.h"
 
-typedef enum CheckOutcome {
-        CHECK_PASSED,
-        CHECK_WARNED,
-        CHECK_REFUSED,
-        CHECK_NOT_MADE, /* one that it rests on was refused */
-} CheckOutcome;
-
 /* text says what was found, or what is wrong; advice may be NULL. */
 typedef void (*CheckReport)(
                 const char *name, CheckOutcome outcome, const char *text, const char *advice, void *userdata);
@@ -20,6 +13,9 @@ typedef void (*CheckReport)(
 /* Makes every check and fills c->plan. 0: the upgrade may start. -EALREADY: the node runs the target. -ECANCELED: some
  * were refused; reterr has the first. */
 int checks_run(Context *c, CheckReport report, void *userdata, Error *reterr);
+
+/* The newest release in the packages directory that a rolling upgrade leads to: 1 with *ret, the caller's; 0: none does. */
+int checks_newest_target(Context *c, char **ret, Error *reterr);
 
 /* Makes those checks once more that find out what the node is, into c->plan, a new one. */
 int checks_run_again(Context *c, CheckReport report, void *userdata, Error *reterr);

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/fileio.h"
+#include "base/size.h"
 #include "base/strv.h"
 
 #define CONFIG_FILE "/etc/emqx-upgrade/emqx-upgrade.conf"
@@ -18,6 +19,10 @@
 #define ATTEMPTS_MAX 100
 #define SPAN_USEC_MAX (30 * 24 * USEC_PER_HOUR)
 #define PORT_MAX 65535
+#define LEVEL_MAX 19 /* of zstd; those above take memory for which the node has better use */
+#define THREADS_MAX 64
+#define KEEP_MAX 1000000
+#define PEERS_MAX 1000
 
 /* A parser returns what it expected where the value is not that, else NULL. */
 typedef const char *(*ParseFunc)(const char *value, void *field);
@@ -35,6 +40,15 @@ static const char *parse_boolean(const char *value, void *field) {
         return "yes or no";
 }
 
+static const char *parse_conflicts(const char *value, void *field) {
+        bool drop = streq(value, "drop-defaults");
+
+        if (!drop && !streq(value, "refuse"))
+                return "refuse or drop-defaults";
+        *(bool *) field = drop;
+        return NULL;
+}
+
 static const char *parse_span(const char *value, void *field) {
         usec_t usec;
 
@@ -42,6 +56,34 @@ static const char *parse_span(const char *value, void *field) {
                 return "a time span above 0, of 30 days at most, such as 90s or 5min";
         *(usec_t *) field = usec;
         return NULL;
+}
+
+static const char *parse_span_or_none(const char *value, void *field) {
+        if (!streq(value, "0"))
+                return parse_span(value, field) ? "a time span of 30 days at most, such as 90s or 5min, or 0" : NULL;
+        *(usec_t *) field = 0;
+        return NULL;
+}
+
+/* true for the first word. */
+static const char *parse_either(
+                const char *value, const char *yes, const char *no, const char *expected, void *field) {
+        if (!streq(value, yes) && !streq(value, no))
+                return expected;
+        *(bool *) field = streq(value, yes);
+        return NULL;
+}
+
+static const char *parse_watch_failure(const char *value, void *field) {
+        return parse_either(value, "roll-back", "report", "roll-back or report", field);
+}
+
+static const char *parse_log_errors(const char *value, void *field) {
+        return parse_either(value, "fail", "warn", "fail or warn", field);
+}
+
+static const char *parse_text(const char *value, void *field) {
+        return free_and_strdup(field, value) < 0 ? out_of_memory : NULL;
 }
 
 /* The units have a /tmp of their own (PrivateTmp=). */
@@ -91,6 +133,39 @@ static const char *parse_attempts(const char *value, void *field) {
         return parse_number(value, ATTEMPTS_MAX, field) && *(uint64_t *) field > 0 ? NULL : "a number from 1 to 100";
 }
 
+static const char *parse_level(const char *value, void *field) {
+        return parse_number(value, LEVEL_MAX, field) && *(uint64_t *) field > 0 ? NULL : "a number from 1 to 19";
+}
+
+static const char *parse_threads(const char *value, void *field) {
+        return parse_number(value, THREADS_MAX, field) && *(uint64_t *) field > 0 ? NULL : "a number from 1 to 64";
+}
+
+static const char *parse_keep(const char *value, void *field) {
+        if (streq(value, "infinity")) {
+                *(uint64_t *) field = UINT64_MAX;
+                return NULL;
+        }
+        return parse_number(value, KEEP_MAX, field) && *(uint64_t *) field > 0 ? NULL
+                                                                               : "a number above 0, or infinity";
+}
+
+static const char *parse_age(const char *value, void *field) {
+        return parse_timespan(value, field) < 0 || *(usec_t *) field == 0
+                        ? "a time span above 0, such as 90d or 12months, or infinity"
+                        : NULL;
+}
+
+static const char *parse_bytes(const char *value, void *field) {
+        return parse_size(value, field) < 0 || *(uint64_t *) field == 0
+                        ? "a size in bytes above 0, such as 500M or 20G, or infinity"
+                        : NULL;
+}
+
+static const char *parse_peers(const char *value, void *field) {
+        return parse_number(value, PEERS_MAX, field) ? NULL : "a number from 0 to 1000";
+}
+
 static const char *parse_port(const char *value, void *field) {
         if (!*value) {
                 *(uint64_t *) field = 0;
@@ -111,18 +186,39 @@ static const struct {
         KEY("Upgrade", "PackagesDirectory", "/var/lib/emqx-upgrade/packages", parse_directory, packages_dir),
         KEY("Upgrade", "RequireOldPackage", "yes", parse_boolean, require_old_package),
         KEY("Upgrade", "RequireAcceptedConfiguration", "yes", parse_boolean, require_accepted_configuration),
+        KEY("Upgrade", "ConfigConflicts", "refuse", parse_conflicts, drop_defaults),
         KEY("Upgrade", "AllowLostFixes", "no", parse_boolean, allow_lost_fixes),
+        KEY("Upgrade", "AutoStart", "no", parse_boolean, auto_start),
+        KEY("Upgrade", "HoldAfterRollback", "no", parse_boolean, hold_after_rollback),
+        KEY("Upgrade", "RefuseOtherUpgrades", "no", parse_boolean, refuse_other_upgrades),
         KEY("Upgrade", "LockTimeoutSec", "5min", parse_span, lock_timeout_usec),
         KEY("Upgrade", "StopTimeoutSec", "3min", parse_span, stop_timeout_usec),
         KEY("Upgrade", "StartTimeoutSec", "5min", parse_span, start_timeout_usec),
         KEY("Upgrade", "VerifyTimeoutSec", "2min", parse_span, verify_timeout_usec),
         KEY("Upgrade", "StallTimeoutSec", "5min", parse_span, stall_timeout_usec),
         KEY("Upgrade", "HookTimeoutSec", "5min", parse_span, hook_timeout_usec),
+        KEY("Upgrade", "WatchSec", "60s", parse_span_or_none, watch_usec),
+        KEY("Upgrade", "WatchFailure", "roll-back", parse_watch_failure, watch_goes_back),
+        KEY("Upgrade", "LogErrors", "fail", parse_log_errors, log_errors_fail),
         KEY("Upgrade", "Attempts", "3", parse_attempts, attempts),
+        KEY("Backup", "Archive", "yes", parse_boolean, archive),
+        KEY("Backup", "CompressionLevel", "1", parse_level, compression_level),
+        KEY("Backup", "CompressionThreads", "1", parse_threads, compression_threads),
+        KEY("Backup", "KeepBackups", "3", parse_keep, keep_backups),
+        KEY("Backup", "KeepBackupsForSec", "infinity", parse_age, keep_backups_for_usec),
+        KEY("Backup", "KeepBackupsMaxBytes", "infinity", parse_bytes, keep_backups_max_bytes),
         KEY("Node", "Unit", "emqx.service", parse_service, unit),
         KEY("Node", "ProgramDirectory", "", parse_optional_directory, program_dir),
         KEY("Node", "MqttProbe", "yes", parse_boolean, mqtt_probe),
         KEY("Node", "MqttPort", "", parse_port, mqtt_port),
+        KEY("Node", "MqttTLS", "no", parse_boolean, mqtt_tls),
+        KEY("Node", "MqttCAFile", "", parse_optional_directory, mqtt_ca_file),
+        KEY("Node", "MqttCertFile", "", parse_optional_directory, mqtt_cert_file),
+        KEY("Node", "MqttKeyFile", "", parse_optional_directory, mqtt_key_file),
+        KEY("Node", "MqttUsername", "", parse_text, mqtt_username),
+        KEY("Node", "MqttPasswordFile", "", parse_optional_directory, mqtt_password_file),
+        KEY("Metrics", "TextfileDirectory", "", parse_optional_directory, textfile_dir),
+        KEY("Cluster", "MinPeers", "0", parse_peers, min_peers),
 #undef KEY
 };
 
@@ -147,6 +243,12 @@ Config *config_free(Config *c) {
         free(c->packages_dir);
         free(c->unit);
         free(c->program_dir);
+        free(c->mqtt_ca_file);
+        free(c->mqtt_cert_file);
+        free(c->mqtt_key_file);
+        free(c->mqtt_username);
+        free(c->mqtt_password_file);
+        free(c->textfile_dir);
         return mfree(c);
 }
 
@@ -190,9 +292,9 @@ static int on_key(void *userdata, const char *section, const char *key, const ch
                 return expected ? set_wrong(p, "%s=%s: expected %s", key, value, expected) : 1;
         }
         if (!*section)
-                return set_wrong(p, "%s=: expected a section, [Upgrade] or [Node], before it", key);
+                return set_wrong(p, "%s=: expected a section, such as [Upgrade], before it", key);
         if (!known_section)
-                return set_wrong(p, "[%s]: expected the section [Upgrade] or [Node]", section);
+                return set_wrong(p, "[%s]: expected a section of emqx-upgrade.conf(5), such as [Upgrade]", section);
         return set_wrong(p, "%s=: no such key in [%s]", key, section);
 }
 
@@ -349,6 +451,11 @@ int config_load(const char *root, Config **ret, Error *reterr) {
         r = read_config(c, root, CONFIG_FILE, reterr);
         if (r >= 0)
                 r = read_directory(c, root, reterr);
+        if (r >= 0 && !*c->mqtt_cert_file != !*c->mqtt_key_file)
+                r = error_set(reterr, -EINVAL, "Set the other one too, or none.",
+                                "%s= is set without %s=, in " CONFIG_FILE " or " CONFIG_DIR,
+                                *c->mqtt_cert_file ? "MqttCertFile" : "MqttKeyFile",
+                                *c->mqtt_cert_file ? "MqttKeyFile" : "MqttCertFile");
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(c);

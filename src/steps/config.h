@@ -13,19 +13,46 @@ typedef struct Config {
         bool require_old_package;
         bool require_accepted_configuration;
         bool allow_lost_fixes;
+        bool drop_defaults; /* ConfigConflicts=drop-defaults */
+        bool auto_start;
+        bool hold_after_rollback;
+        bool refuse_other_upgrades;
         usec_t lock_timeout_usec;
         usec_t stop_timeout_usec;
         usec_t start_timeout_usec;
         usec_t verify_timeout_usec;
         usec_t stall_timeout_usec;
         usec_t hook_timeout_usec;
+        usec_t watch_usec; /* 0: not at all */
+        bool watch_goes_back;
+        bool log_errors_fail;
         uint64_t attempts;
+
+        /* [Backup] */
+        bool archive;
+        uint64_t compression_level;
+        uint64_t compression_threads;
+        uint64_t keep_backups;           /* UINT64_MAX: all */
+        usec_t keep_backups_for_usec;    /* USEC_INFINITY: for ever */
+        uint64_t keep_backups_max_bytes; /* UINT64_MAX: no limit */
 
         /* [Node] */
         char *unit;
         char *program_dir; /* "": found */
         bool mqtt_probe;
         uint64_t mqtt_port; /* 0: from emqx.conf */
+        bool mqtt_tls;
+        char *mqtt_ca_file;       /* "": whoever signed the certificate */
+        char *mqtt_cert_file;     /* "": no certificate of our own */
+        char *mqtt_key_file;      /* "": the same */
+        char *mqtt_username;      /* "": none */
+        char *mqtt_password_file; /* "": none */
+
+        /* [Metrics] */
+        char *textfile_dir; /* "": off */
+
+        /* [Cluster] */
+        uint64_t min_peers;
 } Config;
 
 /* Reads the files below root ("" for the host). Files that are missing are defaults; anything else that is wrong is

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <fcntl.h>
+#include <systemd/sd-id128.h>
 
 #include "base/fileio.h"
 #include "base/process.h"
@@ -25,9 +26,19 @@
 #define PROBE_LOOK_USEC (500 * USEC_PER_MSEC) /* the same, where looking costs a connection */
 #define PROBE_TIMEOUT_USEC (2 * USEC_PER_SEC)
 #define WARNINGS_MAX 3
-#define COMMAND_UNIT "emqx-upgrade-step-command.service"
+#define PASSWORD_BYTES_MAX 4096
+#define COMMAND_UNIT "emqx-upgrade-step-command-%016" PRIx64 ".service"
 
 /* --- down --- */
+
+/* Files of /proc have no size. NULL: gone. */
+static char *read_proc_file(const char *path) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        char buffer[4096];
+        ssize_t n = fd >= 0 ? read(fd, buffer, sizeof(buffer) - 1) : -1;
+
+        return n > 0 ? strndup(buffer, (size_t) n) : NULL;
+}
 
 int node_vm(const Plan *p, pid_t *ret_pid) {
         _cleanup_free_ NodeProcess *processes = NULL;
@@ -42,6 +53,41 @@ int node_vm(const Plan *p, pid_t *ret_pid) {
                 if (processes[i].vm)
                         *ret_pid = processes[i].pid;
         return 0;
+}
+
+static int boot_id(char ret[static SD_ID128_STRING_MAX]) {
+        sd_id128_t id;
+        int r = sd_id128_get_boot(&id);
+
+        if (r >= 0)
+                (void) sd_id128_to_string(id, ret);
+        return r;
+}
+
+/* When it was started is the 22nd field of /proc/PID/stat, proc(5), the 20th behind the name, which may hold anything. */
+int node_vm_identity(pid_t pid, char **ret) {
+        char boot[SD_ID128_STRING_MAX], path[64];
+        _cleanup_free_ char *stat = NULL;
+        const char *p;
+        int r;
+
+        r = boot_id(boot);
+        if (r < 0)
+                return r;
+        (void) snprintf(path, sizeof(path), "/proc/%i/stat", pid);
+        stat = read_proc_file(path);
+        p = stat ? strrchr(stat, ')') : NULL;
+        for (unsigned i = 0; p && i < 20; i++)
+                p = strchr(p + 1, ' ');
+        if (!p)
+                return -ESRCH;
+        return asprintf(ret, "%s %i %.*s", boot, pid, (int) strcspn(p + 1, " "), p + 1) < 0 ? -ENOMEM : 0;
+}
+
+bool node_vm_is_of_this_boot(const Plan *p) {
+        char boot[SD_ID128_STRING_MAX];
+
+        return p->vm && boot_id(boot) >= 0 && startswith(p->vm, boot);
 }
 
 int node_is_down(Context *c, pid_t *ret_pid, Error *reterr) {
@@ -88,6 +134,22 @@ static int ticker_start(Ticker *t, sd_event *event, usec_t *period_usec) {
         return r < 0 ? r : sd_event_source_set_enabled(t->source, SD_EVENT_ON);
 }
 
+/* What the log says from now on is said by the next VM. */
+static int mark_log(Context *c, Error *reterr) {
+        _cleanup_(node_log_freep) NodeLog *log = NULL;
+        _cleanup_strv_ char **marks = NULL;
+        int r;
+
+        r = node_log_open(c->plan->log_dir, NULL, &log, reterr);
+        if (r >= 0)
+                r = node_log_marks(log, &marks);
+        if (r < 0)
+                return r;
+        strv_free(c->plan->log_marks);
+        c->plan->log_marks = TAKE_PTR(marks);
+        return 0;
+}
+
 static int down_or_error(void *userdata) {
         return node_is_down(userdata, NULL, NULL);
 }
@@ -120,6 +182,7 @@ int node_stop(Context *c, Error *reterr) {
                                 process_name(name, pid));
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot wait for the end of the node: %m");
+        (void) mark_log(c, NULL);
 
         journal_event(&c->journal, EVENT_NODE_STOPPED, &(JournalFields){ .step = c->step },
                         "%s is stopped, no process of the node is left", c->plan->unit);
@@ -135,7 +198,7 @@ static int drop_in_path(const Plan *p, bool file, char **ret) {
 /* The unit's own start time-out (90 s by default) is shorter than a slow start of 4.4 (`emqx start` waits 150 times),
  * and ours shall be the one that decides. */
 static int lengthen_start_timeout(Context *c, Error *reterr) {
-        _cleanup_free_ char *dir = NULL, *path = NULL, *text = NULL;
+        _cleanup_free_ char *dir = NULL, *path = NULL, *text = NULL, *there = NULL;
         int r, n;
 
         r = drop_in_path(c->plan, false, &dir);
@@ -148,6 +211,9 @@ static int lengthen_start_timeout(Context *c, Error *reterr) {
         if (n < 0)
                 return -ENOMEM;
 
+        /* A new one, though the same, would have to be loaded: the node would wait for a reload while it is down. */
+        if (read_file_at(AT_FDCWD, path, 4096, &there, NULL) >= 0 && streq(there, text))
+                return 0;
         r = mkdir_parents(dir, 0755);
         if (r >= 0)
                 r = replace_volatile_file_at(AT_FDCWD, path, text, (size_t) n, 0644);
@@ -200,7 +266,7 @@ typedef struct Starting {
         Job *job;
         NodeLog *log;
         sd_event_source *log_source;
-        usec_t probed_usec;
+        usec_t probed_usec, looked_usec;
         bool said_running;
         bool found_running; /* by a conductor that came back: its last words were said before */
         bool runner_seen;
@@ -233,6 +299,7 @@ static void on_log_line(const char *file, const char *line, void *userdata) {
                                                 file) >= 0)
                         s->reason = text;
                 break;
+        case NODE_LINE_FAILURE:
         case NODE_LINE_WARNING:
                 if (s->n_warnings++ < WARNINGS_MAX &&
                                 asprintf(&text, "%s%s%s", s->warnings ?: "", s->warnings ? "; " : "", line) >= 0) {
@@ -269,21 +336,28 @@ static bool runner_runs(const Plan *p) {
 }
 
 /* Without the log: the node's own word where its management plugin is loaded, else an answer over MQTT. */
-static bool answers(const Plan *p) {
+static bool answers(Context *c) {
+        const Plan *p = c->plan;
+        _cleanup_free_ char *password = NULL;
+        MqttTarget target;
         int connack;
         pid_t vm;
 
         if (p->management_port > 0)
                 return probe_http_status(p->management_host, (unsigned) p->management_port, PROBE_TIMEOUT_USEC, NULL,
                                        NULL) == 1;
-        if (p->mqtt_port > 0)
-                return probe_mqtt(p->mqtt_host, (unsigned) p->mqtt_port, PROBE_TIMEOUT_USEC, &connack, NULL) >= 0;
+        if (p->mqtt_port > 0 && mqtt_target(c, &target, &password, NULL) >= 0)
+                return probe_mqtt(&target, PROBE_TIMEOUT_USEC, &connack, NULL) >= 0;
         return node_vm(p, &vm) >= 0 && vm != 0;
 }
 
 /* run_erl forks twice before it is a daemon, and a look at /proc may miss what forks meanwhile: gone is what several
- * looks have not found. */
+ * looks have not found. Not after every event, of which a start has many: a look goes through all processes, while the
+ * node wants the processor. */
 static bool runner_is_gone(Starting *s, usec_t now) {
+        if (now - s->looked_usec < PROCESS_LOOK_USEC)
+                return false;
+        s->looked_usec = now;
         if (runner_runs(s->c->plan)) {
                 s->runner_seen = true;
                 s->missing_since_usec = 0;
@@ -312,7 +386,7 @@ static int ready_or_hopeless(void *userdata) {
 
         if (s->found_running && now - s->probed_usec >= PROBE_LOOK_USEC && job_ended(s->job, NULL)) {
                 s->probed_usec = now;
-                return answers(s->c->plan);
+                return answers(s->c);
         }
         return 0;
 }
@@ -361,7 +435,8 @@ int node_bring_up(Context *c, const char *version, Error *reterr) {
         _cleanup_(starting_done) Starting s = { .c = c };
         _cleanup_(ticker_done) Ticker ticker = { NULL };
         usec_t deadline_usec = usec_from_now(c->config->start_timeout_usec), look_usec = PROCESS_LOOK_USEC;
-        char span[TIMESPAN_TEXT_MAX];
+        char span[TIMESPAN_TEXT_MAX], predicted[TIMESPAN_TEXT_MAX];
+        bool was_predicted = streq(version, c->plan->to) && c->plan->predicted_downtime_usec > 0;
         pid_t vm = 0;
         int r;
 
@@ -371,11 +446,13 @@ int node_bring_up(Context *c, const char *version, Error *reterr) {
         if (r >= 0)
                 r = manager_reset_failed(c->manager, c->plan->unit, reterr);
         if (r >= 0)
-                r = node_log_open(c->plan->log_dir, &s.log, reterr);
-        if (r >= 0)
-                r = hold_lift(c, reterr);
+                r = node_log_open(c->plan->log_dir, NULL, &s.log, reterr);
         if (r >= 0)
                 r = node_vm(c->plan, &vm);
+        if (r >= 0 && vm == 0)
+                r = mark_log(c, reterr);
+        if (r >= 0)
+                r = hold_lift(c, reterr);
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot prepare the start of %s: %m", c->plan->unit);
         s.found_running = vm != 0;
@@ -399,11 +476,19 @@ int node_bring_up(Context *c, const char *version, Error *reterr) {
         if (r < 0)
                 return explain_start(&s, version, r, reterr);
 
+        if (node_vm(c->plan, &vm) >= 0 && vm != 0) {
+                c->plan->vm = mfree(c->plan->vm);
+                (void) node_vm_identity(vm, &c->plan->vm); /* what ends at once is noticed by those who ask next */
+        }
         c->plan->ready_since_realtime_usec = now_usec(CLOCK_REALTIME);
         journal_event(&c->journal, EVENT_NODE_READY,
-                        &(JournalFields){ .step = c->step, .downtime_usec = plan_downtime_usec(c->plan) },
-                        "EMQX %s is ready; the node was down for %s", version,
-                        format_timespan(span, plan_downtime_usec(c->plan)));
+                        &(JournalFields){ .step = c->step,
+                                        .downtime_usec = plan_downtime_usec(c->plan),
+                                        .predicted_usec = was_predicted ? c->plan->predicted_downtime_usec : 0 },
+                        "EMQX %s is ready; the node was down for %s%s%s%s", version,
+                        format_timespan(span, plan_downtime_usec(c->plan)), was_predicted ? ", of " : "",
+                        was_predicted ? format_timespan(predicted, c->plan->predicted_downtime_usec) : "",
+                        was_predicted ? " expected" : "");
         return 0;
 }
 
@@ -421,30 +506,101 @@ int node_settle(Context *c, Error *reterr) {
 
 /* --- commands --- */
 
-int node_command(Context *c, const char *program, const char *argument, usec_t timeout_usec, char **ret_output,
+int node_command(Context *c, const char *program, char *const *arguments, usec_t timeout_usec, char **ret_output,
                 Error *reterr) {
-        _cleanup_strv_ char **environment = NULL, **fields = NULL;
-        _cleanup_free_ char *path = NULL;
+        _cleanup_strv_ char **environment = NULL, **fields = NULL, **argv = NULL;
+        _cleanup_free_ char *name = NULL;
         TransientUnit unit = TRANSIENT_UNIT_NULL;
+        sd_id128_t random;
         int r, status;
 
         r = unit_environment(c->manager, c->plan->unit, &environment, reterr);
+        if (r >= 0)
+                r = sd_id128_randomize(&random);
         if (r < 0)
                 return r;
         /* HOME= too is the unit's, or else systemd's for the user: .erlang.cookie is there. */
         if (environment_set(&environment, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") <
                                         0 ||
                         strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0 ||
-                        asprintf(&path, "%s/bin/%s", c->plan->root_dir, program) < 0)
+                        strv_extendf(&argv, "%s/bin/%s", c->plan->root_dir, program) < 0 ||
+                        asprintf(&name, COMMAND_UNIT, random.qwords[0]) < 0)
                 return -ENOMEM;
+        STRV_FOREACH (argument, (char **) arguments)
+                if (strv_extend(&argv, *argument) < 0)
+                        return -ENOMEM;
 
-        unit.name = COMMAND_UNIT;
+        unit.name = name;
         unit.description = "EMQX Upgrade: a command of the node";
-        unit.argv = STRV_MAKE(path, argument);
+        unit.argv = argv;
         unit.environment = environment;
         unit.log_extra_fields = fields;
         unit.user = c->plan->user;
         unit.slice = "emqx-upgrade.slice";
         r = transient_capture(c->manager, &unit, timeout_usec, ret_output, &status, reterr);
         return r < 0 ? r : status;
+}
+
+int node_eval(Context *c, const char *expression, usec_t timeout_usec, char **ret_output, Error *reterr) {
+        return node_command(c, "emqx", STRV_MAKE("eval", expression), timeout_usec, ret_output, reterr);
+}
+
+int node_survey(Context *c, Survey *ret, Error *reterr) {
+        _cleanup_free_ char *expression = NULL, *output = NULL;
+        char mark[SD_ID128_STRING_MAX];
+        sd_id128_t random;
+        int r;
+
+        r = sd_id128_randomize(&random);
+        if (r < 0)
+                return r;
+        expression = survey_expression(sd_id128_to_string(random, mark));
+        if (!expression)
+                return -ENOMEM;
+        r = node_eval(c, expression, NODE_COMMAND_TIMEOUT_USEC, &output, reterr);
+        if (r < 0)
+                return r;
+        if (survey_parse(output, mark, ret) < 0)
+                return error_set(reterr, -EAGAIN, NULL, "`emqx eval` does not get an answer from the node (exit %i)",
+                                r);
+        return 0;
+}
+
+/* --- clients --- */
+
+/* Its first line. Others' eyes are kept off, as systemd does with credentials. */
+static int read_password(const char *path, char **ret, Error *reterr) {
+        _cleanup_free_ char *text = NULL;
+        struct stat st;
+        int r;
+
+        if (stat(path, &st) < 0)
+                return error_set(reterr, -errno, NULL, "MqttPasswordFile=%s: %m", path);
+        if (st.st_uid != 0 || (st.st_mode & 077) != 0)
+                return error_set(reterr, -EPERM, "chown root, chmod 0600.",
+                                "MqttPasswordFile=%s can be read by others than root", path);
+        r = read_file_at(AT_FDCWD, path, PASSWORD_BYTES_MAX, &text, NULL);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "MqttPasswordFile=%s: %m", path);
+        text[strcspn(text, "\r\n")] = 0;
+        *ret = TAKE_PTR(text);
+        return 0;
+}
+
+int mqtt_target(Context *c, MqttTarget *ret, char **ret_password, Error *reterr) {
+        const Config *config = c->config;
+        int r;
+
+        *ret = (MqttTarget){ .host = c->plan->mqtt_host,
+                .port = (unsigned) c->plan->mqtt_port,
+                .tls = config->mqtt_tls,
+                .ca_file = *config->mqtt_ca_file ? config->mqtt_ca_file : NULL,
+                .cert_file = *config->mqtt_cert_file ? config->mqtt_cert_file : NULL,
+                .key_file = *config->mqtt_key_file ? config->mqtt_key_file : NULL,
+                .username = *config->mqtt_username ? config->mqtt_username : NULL };
+        if (!*config->mqtt_password_file)
+                return 0;
+        r = read_password(config->mqtt_password_file, ret_password, reterr);
+        ret->password = r < 0 ? NULL : *ret_password;
+        return r < 0 ? r : 0;
 }

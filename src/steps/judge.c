@@ -6,18 +6,19 @@
 #include <glob.h>
 #include <sys/stat.h>
 
-#include "archive/tree.h"
 #include "base/fileio.h"
 #include "bus/environment.h"
 #include "bus/transient.h"
 #include "bus/unit.h"
-#include "node/conf.h"
+#include "node/setup.h"
+#include "steps/adapt.h"
+#include "steps/aside.h"
 
 #define JUDGE_DIR STATE_DIR "/judge"
 #define SEEN_AS RUNTIME_DIR "/judge" /* where the program is shown to its runtime, since nobody may look into ours */
 #define JUDGE_UNIT "emqx-upgrade-step-judge.service"
 #define JUDGE_TIMEOUT_USEC (2 * USEC_PER_MINUTE)
-#define LOADED_PLUGINS_BYTES_MAX (256 * 1024)
+#define CONF_BYTES_MAX (4 * 1024 * 1024)
 #define REASONS_MAX 12
 #define HIDDEN_BYTES_MIN 3 /* shorter values ("on", "1") are no secrets, and are in every sentence */
 
@@ -27,24 +28,37 @@ static const char script[] = "escript=$1 cuttlefish=$2 failed=0; shift 2; cd \"$
                              "\"$escript\" \"$cuttlefish\" -i \"$1\" -c \"$2\" -d /tmp/judge generate || failed=1; "
                              "shift 2; done; exit $failed";
 
+/* One question: a schema of the new release, and a file. */
+typedef struct Question {
+        const SetupFile *file; /* of Judge.setup */
+        char *schema;          /* as the runtime sees it */
+        char *asked;           /* what is asked about in place of the file itself; NULL: it */
+        char **unknown;        /* strv: keys that no setting of the new release has */
+} Question;
+
 typedef struct Judge {
         Context *c;
         char **environment;
-        Conf *conf; /* emqx.conf */
-        char *conf_path;
-        char **argv; /* of the script */
-        unsigned n_plugins;
-        char **reasons;
-        char **keys; /* that no setting of the new release has */
+        Setup *setup;
+        Question *questions;
+        size_t n_questions;
+        char *escript;
+        char **reasons; /* other than unknown keys */
+        char **missing; /* active plugins that the new release has not */
 } Judge;
 
 static void judge_done(Judge *j) {
+        for (size_t i = 0; i < j->n_questions; i++) {
+                free(j->questions[i].schema);
+                free(j->questions[i].asked);
+                strv_free(j->questions[i].unknown);
+        }
+        free(j->questions);
+        free(j->escript);
         j->environment = strv_free(j->environment);
-        j->argv = strv_free(j->argv);
         j->reasons = strv_free(j->reasons);
-        j->keys = strv_free(j->keys);
-        j->conf = conf_free(j->conf);
-        free(j->conf_path);
+        j->missing = strv_free(j->missing);
+        j->setup = setup_free(j->setup);
 }
 
 /* --- what is to be checked --- */
@@ -64,98 +78,42 @@ static char *find_in_program(const char *pattern) {
         return found;
 }
 
-/* A path that emqx.conf may set; what is relative is so to the program. */
-static int conf_path_of(const Judge *j, const char *key, const char *fallback, char **ret, Error *reterr) {
-        _cleanup_free_ char *value = NULL;
-        int r;
+static int find_missing_plugins(Judge *j) {
+        STRV_FOREACH (name, j->setup->plugins) {
+                _cleanup_free_ char *pattern = NULL, *found = NULL;
 
-        r = conf_value(j->conf, key, j->environment, &value, reterr);
-        if (r < 0)
-                return r;
-        if (r == 0)
-                *ret = strdup(fallback);
-        else if (*value == '/')
-                *ret = TAKE_PTR(value);
-        else if (asprintf(ret, "%s/%s", j->c->plan->root_dir, value) < 0)
-                *ret = NULL;
-        return *ret ? 0 : -ENOMEM;
-}
-
-/* One line of loaded_plugins: "{emqx_retainer, true}." or "emqx_retainer.". The name, cut out of line; NULL: not active. */
-static char *active_plugin(char *line) {
-        char *name = line + strspn(line, " \t{");
-        size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@");
-        const char *rest = name + n;
-
-        if (n == 0 || *line == '%' || (strchr(line, '{') && !strstr(rest, "true")))
-                return NULL;
-        name[n] = 0;
-        return name;
-}
-
-static int add_plugins(Judge *j, Error *reterr) {
-        _cleanup_free_ char *fallback = NULL, *loaded = NULL, *dir_fallback = NULL, *dir = NULL, *text = NULL;
-        const Plan *p = j->c->plan;
-        char *rest;
-        size_t size;
-        int r;
-
-        if (asprintf(&fallback, "%s/loaded_plugins", p->data_dir) < 0 ||
-                        asprintf(&dir_fallback, "%s/plugins", p->etc_dir) < 0)
-                return -ENOMEM;
-        r = conf_path_of(j, "plugins.loaded_file", fallback, &loaded, reterr);
-        if (r >= 0)
-                r = conf_path_of(j, "plugins.etc_dir", dir_fallback, &dir, reterr);
-        if (r < 0)
-                return r;
-        /* The default one has a slash at its end. */
-        for (size_t n = strlen(dir); n > 1 && dir[n - 1] == '/'; n--)
-                dir[n - 1] = 0;
-        r = read_file_at(AT_FDCWD, loaded, LOADED_PLUGINS_BYTES_MAX, &text, &size);
-        if (r == -ENOENT)
-                return 0; /* then none is active */
-        if (r < 0)
-                return error_set(reterr, r, NULL, "Cannot read %s: %m", loaded);
-
-        rest = text;
-        for (char *line; (line = strsep(&rest, "\n"));) {
-                _cleanup_free_ char *pattern = NULL, *schema = NULL, *conf = NULL;
-                const char *name = active_plugin(line);
-
-                if (!name)
-                        continue;
-                if (asprintf(&pattern, "lib/%s-*/priv/%s.schema", name, name) < 0 ||
-                                asprintf(&conf, "%s/%s.conf", dir, name) < 0)
+                if (asprintf(&pattern, "lib/%s-[0-9]*", *name) < 0)
                         return -ENOMEM;
-                schema = find_in_program(pattern);
-                if (!schema || access(conf, F_OK) < 0)
-                        continue; /* configured in Erlang terms, or none of EMQX's own */
-                if (strv_extend(&j->argv, schema) < 0 || strv_extend(&j->argv, conf) < 0)
+                found = find_in_program(pattern);
+                if (!found && strv_extend(&j->missing, *name) < 0)
                         return -ENOMEM;
-                j->n_plugins++;
         }
         return 0;
 }
 
-static int find_files(Judge *j, Error *reterr) {
-        _cleanup_free_ char *escript = find_in_program("erts-*/bin/escript"), *pattern = NULL, *schema = NULL;
-        Plan *p = j->c->plan;
+static int find_questions(Judge *j, Error *reterr) {
+        const Plan *p = j->c->plan;
 
-        if (asprintf(&pattern, "releases/%s/emqx.schema", p->to) < 0 ||
-                        asprintf(&j->conf_path, "%s/emqx.conf", p->etc_dir) < 0)
+        j->escript = find_in_program("erts-*/bin/escript");
+        j->questions = calloc(j->setup->n_files, sizeof(Question));
+        if (!j->questions)
                 return -ENOMEM;
-        schema = find_in_program(pattern);
-        if (!escript || !schema)
-                return error_set(reterr, -ENOEXEC, "Fetch the package again.",
-                                "The package of %s has no %s that its configuration could be checked with", p->to,
-                                escript ? "schema" : "runtime");
-        if (strv_extend(&j->argv, "/bin/sh") < 0 || strv_extend(&j->argv, "-c") < 0 ||
-                        strv_extend(&j->argv, script) < 0 || strv_extend(&j->argv, "judge") < 0 ||
-                        strv_extend(&j->argv, escript) < 0 || strv_extend(&j->argv, SEEN_AS "/bin/cuttlefish") < 0 ||
-                        strv_extend(&j->argv, p->root_dir) < 0 || strv_extend(&j->argv, schema) < 0 ||
-                        strv_extend(&j->argv, j->conf_path) < 0)
-                return -ENOMEM;
-        return add_plugins(j, reterr);
+        for (size_t i = 0; i < j->setup->n_files; i++) {
+                const SetupFile *f = &j->setup->files[i];
+                _cleanup_free_ char *pattern = NULL, *schema = NULL;
+
+                if ((f->plugin ? asprintf(&pattern, "lib/%s-*/priv/%s.schema", f->plugin, f->plugin)
+                               : asprintf(&pattern, "releases/%s/emqx.schema", p->to)) < 0)
+                        return -ENOMEM;
+                schema = find_in_program(pattern);
+                if (!f->plugin && (!j->escript || !schema))
+                        return error_set(reterr, -ENOEXEC, "Fetch the package again.",
+                                        "The package of %s has no %s that its configuration could be checked with",
+                                        p->to, j->escript ? "schema" : "runtime");
+                if (schema) /* else it is none of EMQX's own */
+                        j->questions[j->n_questions++] = (Question){ .file = f, .schema = TAKE_PTR(schema) };
+        }
+        return find_missing_plugins(j);
 }
 
 /* --- what it says --- */
@@ -176,54 +134,54 @@ static int hide(char **text, const char *value) {
         return 0;
 }
 
-/* A sentence of the new release about file, without any value that stands there. */
-static int add_reason(Judge *j, const char *file, const char *sentence) {
-        _cleanup_(conf_freep) Conf *other = NULL;
-        _cleanup_free_ char *text = strdup(sentence), *whole = NULL;
-        const Conf *conf = j->conf;
-        int r = text ? 0 : -ENOMEM;
+static int hide_values(char **text, const Conf *conf) {
+        int r = 0;
 
-        if (!streq(file, j->conf_path) && conf_load(file, NULL, &other, NULL) >= 0)
-                conf = other;
         for (size_t i = 0; conf_next_value(conf, i) && r >= 0; i++)
-                r = hide(&text, conf_next_value(conf, i));
-        if (r >= 0 && asprintf(&whole, "%s: %s", file, text) < 0)
+                r = hide(text, conf_next_value(conf, i));
+        return r;
+}
+
+/* A sentence of the new release about a file, without any value that stands there. */
+static int add_reason(Judge *j, const Question *q, const char *sentence) {
+        _cleanup_free_ char *text = strdup(sentence), *whole = NULL;
+        int r = text ? hide_values(&text, q->file->conf) : -ENOMEM;
+
+        if (r >= 0 && asprintf(&whole, "%s: %s", q->file->path, text) < 0)
                 r = -ENOMEM;
         return r >= 0 && !strv_contains(j->reasons, whole) ? strv_extend(&j->reasons, whole) : r;
 }
 
-static int add_unknown_key(Judge *j, const char *file, const char *key) {
-        _cleanup_(conf_freep) Conf *other = NULL;
-        _cleanup_free_ char *whole = NULL;
-        const Conf *conf = j->conf;
-        const char *where = file;
-        unsigned line = 0;
+static const char *asked_path(const Question *q) {
+        assert(q->file);
+        return q->asked ?: q->file->path;
+}
 
-        if (strv_contains(j->keys, key))
-                return 0;
-        if (!streq(file, j->conf_path) && conf_load(file, NULL, &other, NULL) >= 0)
-                conf = other;
-        if (conf_where(conf, key, &where, &line) ? asprintf(&whole, "%s (%s:%u)", key, where, line) < 0
-                                                 : asprintf(&whole, "%s (%s)", key, file) < 0)
-                return -ENOMEM;
-        if (strv_extend(&j->keys, key) < 0)
-                return -ENOMEM;
-        return strv_extend(&j->reasons, whole);
+static Question *find_question(Judge *j, const char *path) {
+        for (size_t i = 0; i < j->n_questions; i++)
+                if (streq(asked_path(&j->questions[i]), path))
+                        return &j->questions[i];
+        return NULL;
 }
 
 /* Its lines are "TIME [error] WHAT"; of an unknown key it says several things. */
 static int read_answer(Judge *j, const char *output) {
         static const char unknown[] = "Conf file attempted to set unknown variable: ",
                           tried[] = "You've tried to set ";
-        _cleanup_free_ char *file = strdup(j->conf_path), *text = strdup(output);
+        _cleanup_free_ char *text = strdup(output);
+        Question *q = &j->questions[0];
         char *rest = text;
-        int r = file && text ? 0 : -ENOMEM;
+        int r = text ? 0 : -ENOMEM;
 
+        assert(j->n_questions > 0 && q);
         for (char *line; r >= 0 && (line = strsep(&rest, "\n"));) {
                 const char *at = strstr(line, "[error] "), *key;
 
                 if (startswith(line, "@ ")) {
-                        r = free_and_strdup(&file, line + 2);
+                        Question *next = find_question(j, line + 2);
+
+                        if (next)
+                                q = next;
                         continue;
                 }
                 if (!at)
@@ -231,59 +189,187 @@ static int read_answer(Judge *j, const char *output) {
                 at += strlen("[error] ");
                 key = startswith(at, unknown);
                 if (key)
-                        r = add_unknown_key(j, file, key);
+                        r = strv_contains(q->unknown, key) ? 0 : strv_extend(&q->unknown, key);
                 else if (*at != ' ' && !startswith(at, tried) && !startswith(at, "Error generating configuration"))
-                        r = add_reason(j, file, at);
+                        r = add_reason(j, q, at);
         }
         return r;
 }
 
-/* The first release of 4.4 that knows what a late 4.3 has in its default configuration. */
-static const struct {
-        const char *key;
-        unsigned patch;
-} known_since[] = {
-        { "node.dist_use_interface", 5 },
-        { "mqtt.exclusive_subscription", 5 },
-        { "auth_order", 11 },
-        { "acl_order", 11 },
-};
+/* "auth_order (/etc/emqx/emqx.conf:718)" */
+static int describe_key(const Question *q, const char *key, char ***l) {
+        const char *where = q->file->path;
+        unsigned line = 0;
+
+        return conf_where(q->file->conf, key, &where, &line) ? strv_extendf(l, "%s (%s:%u)", key, where, line)
+                                                             : strv_extendf(l, "%s (%s)", key, where);
+}
 
 static int refuse(Judge *j, Error *reterr) {
         _cleanup_free_ char *text = NULL, *advice = NULL;
+        _cleanup_strv_ char **all = NULL;
         unsigned patch = 0;
+        size_t n_keys;
 
-        for (size_t i = 0; i < ELEMENTSOF(known_since); i++)
-                if (strv_contains(j->keys, known_since[i].key))
-                        patch = MAX(patch, known_since[i].patch);
+        for (size_t i = 0; i < j->n_questions; i++)
+                STRV_FOREACH (key, j->questions[i].unknown) {
+                        const AdaptRule *rule = adapt_rule(*key);
+
+                        patch = rule ? MAX(patch, rule->known_since) : patch;
+                        if (describe_key(&j->questions[i], *key, &all) < 0)
+                                return -ENOMEM;
+                }
+        n_keys = strv_length(all);
+        STRV_FOREACH (reason, j->reasons)
+                if (strv_extend(&all, *reason) < 0)
+                        return -ENOMEM;
         if (patch > 0 &&
-                        asprintf(&advice,
-                                        "Take 4.4.%u or later, which knows what your 4.3 has, or take out what is a default.",
-                                        patch) < 0)
+                        asprintf(&advice, "Take 4.4.%u or later, which knows what your 4.3 has%s.", patch,
+                                        j->c->config->drop_defaults
+                                                        ? ", or take out what is not a default yourself"
+                                                        : "; ConfigConflicts=drop-defaults takes out what is a default") <
+                                        0)
                 return -ENOMEM;
-        if (strv_length(j->reasons) > REASONS_MAX) {
-                for (size_t i = REASONS_MAX; j->reasons[i]; i++)
-                        j->reasons[i] = mfree(j->reasons[i]);
-                if (strv_extend(&j->reasons, "…") < 0)
+        if (all && strv_length(all) > REASONS_MAX) {
+                for (size_t i = REASONS_MAX; all[i]; i++)
+                        all[i] = mfree(all[i]);
+                if (strv_extend(&all, "…") < 0)
                         return -ENOMEM;
         }
-        text = strv_join(j->reasons, "; ");
+        text = strv_join(all, "; ");
         return !text ? -ENOMEM
                      : error_set(reterr, -ECANCELED,
                                        advice ?: "Change it so that both versions take it; the node runs on meanwhile.",
                                        "%s does not accept the configuration: %s%s", j->c->plan->to,
-                                       strv_length(j->keys) > 0 ? "it has no setting " : "", text);
+                                       n_keys > 0 ? "it has no setting " : "", text);
+}
+
+/* --- what can be dropped --- */
+
+/* Every line that sets key says what the new release does without it, and nothing else sets it otherwise. */
+static int is_default(Judge *j, const Question *q, const char *key) {
+        const AdaptRule *rule = adapt_rule(key);
+        _cleanup_free_ char *value = NULL;
+        ConfSetting s;
+        int r;
+
+        if (!rule)
+                return 0;
+        for (size_t i = 0; conf_setting(q->file->conf, i, &s); i++)
+                if (streq(s.key, key) && (s.included || !streq(s.value, rule->value)))
+                        return 0;
+        r = conf_value(q->file->conf, key, j->environment, &value, NULL);
+        return r < 0 ? (r == -ENOMEM ? r : 0) : r == 0 || streq(value, rule->value);
+}
+
+/* Whether all that is in the way can be dropped. */
+static int all_are_defaults(Judge *j) {
+        for (size_t i = 0; i < j->n_questions; i++)
+                STRV_FOREACH (key, j->questions[i].unknown) {
+                        int r = is_default(j, &j->questions[i], *key);
+
+                        if (r <= 0)
+                                return r;
+                }
+        return strv_length(j->reasons) == 0;
+}
+
+/* Of which tree file is a part, and as what. 0: of none, or it is one that has another name somewhere. */
+static int place_of(const Plan *p, const char *file, const char **ret_tree, const char **ret_path, char **ret_real) {
+        _cleanup_free_ char *real = realpath(file, NULL);
+        struct stat st;
+
+        if (!real || lstat(file, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.st_mode) || st.st_nlink != 1)
+                return 0;
+        for (size_t i = 0; i < p->n_trees; i++) {
+                const char *rest = startswith(real, p->trees[i].real);
+
+                if (!rest || *rest != '/')
+                        continue;
+                *ret_tree = p->trees[i].name;
+                *ret_path = rest + 1;
+                *ret_real = TAKE_PTR(real);
+                return 1;
+        }
+        return 0;
+}
+
+/* For the runtime's user to read, whom nothing else leads there: our directory is root's, and shown to its unit alone. */
+static int write_adapted(Question *q, size_t i, const char *text, Error *reterr) {
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        if (asprintf(&path, JUDGE_DIR "/adapted-%zu.conf", i) < 0 ||
+                        asprintf(&q->asked, SEEN_AS "/adapted-%zu.conf", i) < 0)
+                return -ENOMEM;
+        r = replace_volatile_file_at(AT_FDCWD, path, text, strlen(text), 0644);
+        return r < 0 ? error_set(reterr, r, NULL, "Cannot write %s: %m", path) : 0;
+}
+
+static int adapt_question(Judge *j, size_t i, Error *reterr) {
+        Question *q = &j->questions[i];
+        _cleanup_free_ char *text = NULL, *adapted = NULL, *real = NULL;
+        char hex[SHA256_HEX_SIZE], hex_adapted[SHA256_HEX_SIZE];
+        const char *tree = NULL, *path = NULL;
+        int r;
+
+        r = place_of(j->c->plan, q->file->path, &tree, &path, &real);
+        if (r == 0)
+                return error_set(reterr, -ECANCELED, "Take the lines out yourself.",
+                                "%s cannot be adapted: it is a link, or in none of the directories that are carried",
+                                q->file->path);
+        if (r >= 0)
+                r = read_file_at(AT_FDCWD, q->file->path, CONF_BYTES_MAX, &text, NULL);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot read %s: %m", q->file->path);
+        r = adapt_text(j->c->plan, q->unknown, text, &adapted);
+        if (r >= 0)
+                r = sha256_buffer(text, strlen(text), hex);
+        if (r >= 0)
+                r = sha256_buffer(adapted, strlen(adapted), hex_adapted);
+        if (r >= 0)
+                r = plan_add_adapted(j->c->plan,
+                                &(PlanAdapted){ .file = q->file->path,
+                                                .tree = (char *) tree,
+                                                .path = (char *) path,
+                                                .sha256 = hex,
+                                                .sha256_adapted = hex_adapted,
+                                                .dropped = q->unknown });
+        return r < 0 ? r : write_adapted(q, i, adapted, reterr);
 }
 
 /* --- asking --- */
 
+static int question_arguments(const Judge *j, char ***ret) {
+        _cleanup_strv_ char **argv = NULL;
+
+        if (strv_extend(&argv, "/bin/sh") < 0 || strv_extend(&argv, "-c") < 0 || strv_extend(&argv, script) < 0 ||
+                        strv_extend(&argv, "judge") < 0 || strv_extend(&argv, j->escript) < 0 ||
+                        strv_extend(&argv, SEEN_AS "/bin/cuttlefish") < 0 ||
+                        strv_extend(&argv, j->c->plan->root_dir) < 0)
+                return -ENOMEM;
+        for (size_t i = 0; i < j->n_questions; i++)
+                if (strv_extend(&argv, j->questions[i].schema) < 0 ||
+                                strv_extend(&argv, asked_path(&j->questions[i])) < 0)
+                        return -ENOMEM;
+        *ret = TAKE_PTR(argv);
+        return 0;
+}
+
+/* 1: it accepts all; 0: it does not, and j says what; negative errno: it could not be asked. */
 static int ask(Judge *j, Error *reterr) {
         Context *c = j->c;
         _cleanup_free_ char *output = NULL, *last = NULL;
         _cleanup_strv_ char **fields = NULL;
+        _cleanup_strv_ char **argv = NULL;
         TransientUnit unit = TRANSIENT_UNIT_NULL;
         int r, status = 0;
 
+        r = question_arguments(j, &argv);
+        if (r < 0)
+                return r;
         if (environment_set(&j->environment, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") <
                                         0 ||
                         environment_set(&j->environment, "CUTTLEFISH_ENV_OVERRIDE_PREFIX", "EMQX_") < 0 ||
@@ -291,7 +377,7 @@ static int ask(Judge *j, Error *reterr) {
                 return -ENOMEM;
         unit.name = JUDGE_UNIT;
         unit.description = "EMQX Upgrade: the new version's check of the configuration";
-        unit.argv = j->argv;
+        unit.argv = argv;
         unit.environment = j->environment;
         unit.log_extra_fields = fields;
         unit.user = c->plan->user;
@@ -303,19 +389,21 @@ static int ask(Judge *j, Error *reterr) {
         unit.bind_read_only_paths = STRV_MAKE(JUDGE_DIR ":" SEEN_AS);
         r = transient_capture(c->manager, &unit, JUDGE_TIMEOUT_USEC, &output, &status, reterr);
         if (r < 0 || status == 0)
-                return r;
+                return r < 0 ? r : 1;
         r = read_answer(j, output);
         if (r < 0)
                 return r;
+        for (size_t i = 0; i < j->n_questions; i++)
+                if (strv_length(j->questions[i].unknown) > 0)
+                        return 0;
         if (strv_length(j->reasons) > 0)
-                return refuse(j, reterr);
+                return 0;
         /* It did not come to the configuration. What it printed is the runtime's own, but may be anything. */
         for (char *line, *rest = output; (line = strsep(&rest, "\n"));)
                 if (*line && !startswith(line, "@ ") && free_and_strdup(&last, line) < 0)
                         return -ENOMEM;
-        for (size_t i = 0; last && conf_next_value(j->conf, i); i++)
-                if (hide(&last, conf_next_value(j->conf, i)) < 0)
-                        return -ENOMEM;
+        if (last && hide_values(&last, j->setup->files[0].conf) < 0)
+                return -ENOMEM;
         return error_set(reterr, -ENOEXEC,
                         "Look whether this host has the libraries that it needs, such as libcrypto.",
                         "The runtime of %s does not run on this host (status %i): %s", c->plan->to, status,
@@ -323,52 +411,90 @@ static int ask(Judge *j, Error *reterr) {
 }
 
 static int remove_program(Error *reterr) {
-        _cleanup_close_ int fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
         (void) rmdir(SEEN_AS);
-        return fd < 0 ? error_set(reterr, -errno, NULL, "Cannot open %s: %m", STATE_DIR)
-                      : tree_remove(fd, "judge", reterr);
+        return aside_remove("judge", reterr);
 }
 
 static int extract_program_aside(Context *c, const Package *target, Error *reterr) {
         const PackageKind *kind = package_kind_find(c->plan->kind);
-        _cleanup_close_ int fd = -1;
-        int r;
 
-        r = remove_program(reterr); /* an earlier run may have been killed */
-        if (r < 0)
-                return r;
-        if (mkdir(JUDGE_DIR, 0755) < 0 || chmod(JUDGE_DIR, 0755) < 0)
-                return error_set(reterr, -errno, NULL, "Cannot make %s: %m", JUDGE_DIR);
-        fd = open(JUDGE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return error_set(reterr, -errno, NULL, "Cannot open %s: %m", JUDGE_DIR);
-        return kind->extract(target, kind->default_root_dir, fd, reterr);
+        return aside_extract(kind, target, kind->default_root_dir, "judge", reterr);
 }
 
-int judge_configuration(Context *c, const Package *target, char **ret_text, Error *reterr) {
+/* Makes the files that it is asked about anew, and has the plan say so. */
+static int drop_defaults(Judge *j, Error *reterr) {
+        j->c->plan->adapted_realtime_usec = now_usec(CLOCK_REALTIME);
+        for (size_t i = 0; i < j->n_questions; i++) {
+                int r = strv_length(j->questions[i].unknown) > 0 ? adapt_question(j, i, reterr) : 0;
+
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int ask_until_clear(Judge *j, Error *reterr) {
+        int r;
+
+        r = ask(j, reterr);
+        if (r != 0)
+                return r;
+        r = j->c->config->drop_defaults ? all_are_defaults(j) : 0;
+        if (r <= 0)
+                return r < 0 ? r : refuse(j, reterr);
+        r = drop_defaults(j, reterr);
+        for (size_t i = 0; i < j->n_questions; i++)
+                j->questions[i].unknown = strv_free(j->questions[i].unknown);
+        if (r >= 0)
+                r = ask(j, reterr);
+        if (r <= 0)
+                plan_forget_adapted(j->c->plan);
+        return r == 0 ? refuse(j, reterr) : r;
+}
+
+/* What it accepts, with what was taken out, for the operator. */
+static int describe(const Judge *j, char **ret) {
+        const Plan *p = j->c->plan;
+        _cleanup_strv_ char **dropped = NULL;
+        _cleanup_free_ char *list = NULL;
+
+        for (size_t i = 0; i < j->n_questions; i++)
+                for (size_t a = 0; a < p->n_adapted; a++)
+                        if (streq(p->adapted[a].file, j->questions[i].file->path))
+                                STRV_FOREACH (key, p->adapted[a].dropped)
+                                        if (describe_key(&j->questions[i], *key, &dropped) < 0)
+                                                return -ENOMEM;
+        list = dropped ? strv_join(dropped, ", ") : strdup("");
+        if (!list ||
+                        asprintf(ret, "%s accepts %s and the files of %zu active plugins%s%s%s", p->to,
+                                        j->setup->files[0].path, j->n_questions - 1,
+                                        dropped ? ", without lines that say what it does without them: " : "", list,
+                                        dropped ? ". It gets them as comments; the backup keeps your files as they are"
+                                                : "") < 0)
+                return -ENOMEM;
+        return dropped ? 0 : 1;
+}
+
+int judge_configuration(
+                Context *c, const Package *target, char **ret_text, char ***ret_missing_plugins, Error *reterr) {
         _cleanup_(judge_done) Judge j = { .c = c };
-        _cleanup_free_ char *conf_path = NULL;
         int r, q;
 
-        if (asprintf(&conf_path, "%s/emqx.conf", c->plan->etc_dir) < 0)
-                return -ENOMEM;
         r = unit_environment(c->manager, c->plan->unit, &j.environment, reterr);
         if (r >= 0)
-                r = conf_load(conf_path, c->plan->root_dir, &j.conf, reterr);
+                r = setup_read(c->plan->root_dir, c->plan->etc_dir, c->plan->data_dir, j.environment, &j.setup,
+                                reterr);
         if (r < 0)
                 return r;
         r = extract_program_aside(c, target, reterr);
         if (r >= 0)
-                r = find_files(&j, reterr);
-        if (r >= 0)
-                r = ask(&j, reterr);
+                r = find_questions(&j, reterr);
+        if (r >= 0) {
+                *ret_missing_plugins = TAKE_PTR(j.missing);
+                r = ask_until_clear(&j, reterr);
+        }
         q = remove_program(r < 0 ? NULL : reterr);
         if (r >= 0)
                 r = q;
-        if (r >= 0 &&
-                        asprintf(ret_text, "%s accepts %s and the files of %u active plugins", c->plan->to, conf_path,
-                                        j.n_plugins) < 0)
-                r = -ENOMEM;
-        return r < 0 ? r : 0;
+        return r < 0 ? r : describe(&j, ret_text);
 }

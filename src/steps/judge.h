@@ -6,6 +6,9 @@
 
 #include "steps/step.h"
 
-/* Changes nothing of the node, and leaves nothing. 0 with *ret_text, the caller's, saying what was accepted. -ECANCELED:
- * refused; reterr names each key, with file and line, and no value of it. -ENOEXEC: its runtime does not run here. */
-int judge_configuration(Context *c, const Package *target, char **ret_text, Error *reterr);
+/* Changes nothing of the node, and leaves nothing. 1 with *ret_text, the caller's, saying what was accepted; 0 the same,
+ * but without lines that it does not need (ConfigConflicts=drop-defaults), which the plan names then. -ECANCELED: refused;
+ * reterr names each key, with file and line, and no value of it. -ENOEXEC: its runtime does not run here.
+ * *ret_missing_plugins, set as soon as it is known: a strv of the active plugins that the new release has not. */
+int judge_configuration(
+                Context *c, const Package *target, char **ret_text, char ***ret_missing_plugins, Error *reterr);

@@ -4,9 +4,12 @@
 
 #include "bus/job.h"
 #include "bus/unit.h"
+#include "steps/archive.h"
 #include "steps/backup.h"
+#include "steps/cluster.h"
 #include "steps/control.h"
 #include "steps/hooks.h"
+#include "steps/reserve.h"
 
 /* After a reboot the node may still be starting, when `emqx stop` finds nobody to talk to: it is let come up first. */
 int stop_node(Context *c, Error *reterr) {
@@ -60,7 +63,7 @@ static int run_hooks(Context *c, const char *event, Error *reterr) {
         int r = hooks_run(c, event, reterr);
 
         if (r >= 0)
-                step_report(c, "%i hooks have run for %s", r, event);
+                step_report(c, "%i %s run for %s", r, r == 1 ? "hook has" : "hooks have", event);
         return r;
 }
 
@@ -83,9 +86,33 @@ int undrain_node(Context *c, Error *reterr) {
         return 0;
 }
 
-/* What `start` has put up for itself goes; the backup stays. */
+/* Before the new version is stopped on the way back, so that its clients go elsewhere; it is stopped in any case. */
+int drain_again(Context *c, Error *reterr) {
+        _cleanup_(error_done) Error why = ERROR_NULL;
+        int r = run_hooks(c, "drain", &why);
+
+        if (r == -EINTR || r == -ECONNRESET || r == -ENOMEM)
+                return error_set(reterr, r, why.advice, "%s", error_text(&why, r));
+        if (r < 0)
+                journal_event(&c->journal, EVENT_HOOK_FAILED,
+                                &(JournalFields){ .step = c->step, .error = error_text(&why, r), .error_number = r },
+                                "%s. The node is stopped all the same", error_text(&why, r));
+        return 0;
+}
+
+/* What `start` has put up for itself goes, and the room for a way back; the backup stays. */
 int clean_up(Context *c, Error *reterr) {
+        _cleanup_(error_done) Error why = ERROR_NULL;
         int r = node_settle(c, reterr);
 
+        archive_settle(c->plan);
+        if (r >= 0)
+                r = cluster_release(c, reterr);
+        if (r >= 0)
+                r = reserve_release(c, &why);
+        if (r < 0 && why.message && r != -ECONNRESET) { /* no reason to take a node back that is well */
+                step_report(c, "%s", why.message);
+                r = 0;
+        }
         return r < 0 ? r : note_kept_aside(c, reterr);
 }

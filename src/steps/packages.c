@@ -6,10 +6,13 @@
 #include <sys/stat.h>
 
 #include "base/fileio.h"
+#include "bus/transient.h"
 #include "node/node.h"
 #include "package/store.h"
 #include "steps/backup.h"
 #include "steps/packages.h"
+
+#define HOLD_TIMEOUT_USEC (60 * USEC_PER_SEC)
 
 int package_is_installed(Context *c, const char *version, Error *reterr) {
         _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
@@ -23,13 +26,84 @@ int package_is_installed(Context *c, const char *version, Error *reterr) {
         return list.n == 1 && list.items[0].complete && streq(list.items[0].version, version);
 }
 
+/* --- hold --- */
+
+#define ROLLBACK_HOLD_PATH                                                                                            \
+        STATE_DIR "/package-hold" /* is there while the hold is that of a rollback, and not a person's */
+
+bool package_hold_is_ours(void) {
+        return access(ROLLBACK_HOLD_PATH, F_OK) >= 0;
+}
+
+bool package_hold_matters(const Context *c, bool rolled_back) {
+        return c->plan->held || (rolled_back && c->config->hold_after_rollback) || package_hold_is_ours();
+}
+
+/* The conductor may not write where package managers keep that. */
+static int set_hold(Context *c, const PackageKind *kind, bool on, Error *reterr) {
+        _cleanup_strv_ char **argv = kind->hold_command(c->plan->package, on);
+        TransientUnit unit = TRANSIENT_UNIT_NULL;
+        _cleanup_free_ char *output = NULL;
+        int r, status;
+
+        if (!argv)
+                return -ENOMEM;
+        unit.name = "emqx-upgrade-step-hold.service";
+        unit.description = "EMQX Upgrade: hold of the package";
+        unit.argv = argv;
+        unit.slice = "emqx-upgrade.slice";
+        r = transient_capture(c->manager, &unit, HOLD_TIMEOUT_USEC, &output, &status, reterr);
+        if (r < 0 || status == 0)
+                return r;
+        return error_set(reterr, -EREMOTEIO,
+                        on ? "Put it on hold by hand, as you see fit." : "Take the hold away by hand.",
+                        "The hold of %s cannot be changed: %.*s", c->plan->package, (int) strcspn(output, "\n"),
+                        output);
+}
+
+int package_settle_hold(Context *c, bool rolled_back, Error *reterr) {
+        const PackageKind *kind = package_kind_find(c->plan->kind);
+        bool operators = c->plan->held, on = operators || (rolled_back && c->config->hold_after_rollback);
+        int r = 0;
+
+        if (!kind->can_hold || !kind->can_hold())
+                return error_set(reterr, -EOPNOTSUPP, NULL,
+                                "A package of kind %s cannot be put on hold here (an rpm can by dnf's plugin versionlock)",
+                                kind->name);
+        if (on && !operators) /* first, lest it be taken for a person's */
+                r = replace_file_at(AT_FDCWD, ROLLBACK_HOLD_PATH, "", 0, 0600);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot write %s: %m", ROLLBACK_HOLD_PATH);
+        r = set_hold(c, kind, on, reterr);
+        if (r >= 0)
+                r = free_and_strdup(&c->plan->hold, !on ? NULL : operators ? "operator" : "rollback");
+        if (r < 0)
+                return r;
+        if (on)
+                journal_event(&c->journal, EVENT_PACKAGE_HELD, NULL,
+                                "%s %s is on hold%s: upgrades of everything pass it over; %s %s takes the hold away",
+                                c->plan->package, rolled_back ? c->plan->from : c->plan->to,
+                                operators ? " again" : ", because the upgrade was rolled back", kind->unhold,
+                                c->plan->package);
+        else
+                journal_event(&c->journal, EVENT_PACKAGE_RELEASED, NULL,
+                                "%s is no longer on hold: the hold was there because an earlier upgrade had been rolled back",
+                                c->plan->package);
+        if (!on || operators) {
+                r = remove_file_at(AT_FDCWD, ROLLBACK_HOLD_PATH);
+                if (r < 0 && r != -ENOENT)
+                        return error_set(reterr, r, NULL, "Cannot remove %s: %m", ROLLBACK_HOLD_PATH);
+        }
+        return 0;
+}
+
 /* --- remove and install --- */
 
 static void on_output(const char *line, void *userdata) {
         Context *c = userdata;
 
         journal_event(&c->journal, EVENT_STEP_OUTPUT, &(JournalFields){ .step = c->step }, "%s", line);
-        c->report(line, c->userdata);
+        c->report(line, NULL, c->userdata);
 }
 
 /* Unpacked files are not always synced (dpkg --force-unsafe-io, rpm): what is recorded as done must be on disk, on

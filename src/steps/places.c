@@ -158,6 +158,7 @@ static int measure(Plan *p, Error *reterr) {
                 if (r < 0)
                         return r;
                 p->trees[i].bytes = size.allocated_bytes;
+                p->trees[i].entries = size.n_entries;
         }
         return 0;
 }

@@ -4,15 +4,23 @@
 
 #include <systemd/sd-id128.h>
 
+#include "journal/log.h"
+
+#define CHECKS_MAX 128
+#define CHECK_TEXT_BYTES_MAX 1024
+
 static const struct {
         const char *key;
         size_t offset;
         json_type type; /* json_type_string: char *, json_type_int: uint64_t */
+        bool optional;  /* a number that is 0 where it is missing */
 } plan_fields[] = {
 #define TEXT(field)                                                                                                   \
         { #field, offsetof(Plan, field), json_type_string }
 #define NUMBER(field)                                                                                                 \
         { #field, offsetof(Plan, field), json_type_int }
+#define OPTIONAL_NUMBER(field)                                                                                        \
+        { #field, offsetof(Plan, field), json_type_int, .optional = true }
         TEXT(id),
         TEXT(from),
         TEXT(to),
@@ -23,6 +31,7 @@ static const struct {
         TEXT(target_sha256),
         TEXT(old_path),
         TEXT(old_sha256),
+        TEXT(hold),
         TEXT(unit),
         TEXT(enablement),
         TEXT(root_dir),
@@ -33,16 +42,24 @@ static const struct {
         TEXT(log_dir),
         TEXT(user),
         TEXT(node_name),
+        TEXT(vm),
         TEXT(mqtt_host),
         TEXT(management_host),
+        TEXT(configuration_sha256),
+        OPTIONAL_NUMBER(held),
         NUMBER(mqtt_port),
         NUMBER(management_port),
         NUMBER(ctl_works),
+        OPTIONAL_NUMBER(old_program_bytes),
         NUMBER(tree_bytes),
+        OPTIONAL_NUMBER(program_bytes),
+        OPTIONAL_NUMBER(predicted_downtime_usec),
         NUMBER(down_since_realtime_usec),
         NUMBER(ready_since_realtime_usec),
+        NUMBER(adapted_realtime_usec),
 #undef TEXT
 #undef NUMBER
+#undef OPTIONAL_NUMBER
 };
 
 static char **text_field(const Plan *p, size_t i) {
@@ -51,6 +68,39 @@ static char **text_field(const Plan *p, size_t i) {
 
 static uint64_t *number_field(const Plan *p, size_t i) {
         return (uint64_t *) ((char *) p + plan_fields[i].offset);
+}
+
+static const char *const outcome_names[_CHECK_KEPT_MAX] = {
+        [CHECK_PASSED] = "passed",
+        [CHECK_WARNED] = "warned",
+        [CHECK_REFUSED] = "refused",
+};
+
+const char *check_outcome_name(CheckOutcome outcome) {
+        return outcome_names[outcome];
+}
+
+static void plan_check_done(PlanCheck *k) {
+        free(k->step);
+        free(k->name);
+        free(k->text);
+        free(k->advice);
+}
+
+static void adapted_done(PlanAdapted *a) {
+        free(a->file);
+        free(a->tree);
+        free(a->path);
+        free(a->sha256);
+        free(a->sha256_adapted);
+        strv_free(a->dropped);
+}
+
+void plan_forget_adapted(Plan *p) {
+        for (size_t i = 0; i < p->n_adapted; i++)
+                adapted_done(&p->adapted[i]);
+        p->adapted = mfree(p->adapted);
+        p->n_adapted = 0;
 }
 
 Plan *plan_free(Plan *p) {
@@ -67,7 +117,15 @@ Plan *plan_free(Plan *p) {
                 free(p->trees[i].why);
         }
         free(p->trees);
+        for (size_t i = 0; i < p->n_checks; i++)
+                plan_check_done(&p->checks[i]);
+        free(p->checks);
+        strv_free(p->members);
+        plan_forget_adapted(p);
+        plan_clear_reserves(p);
         strv_free(p->kept_aside);
+        strv_free(p->log_marks);
+        baseline_done(&p->baseline);
         return mfree(p);
 }
 
@@ -107,6 +165,94 @@ int plan_add_tree(Plan *p, const char *name, const char *path, const char *real,
         return t->name && t->path && t->real && t->why ? free_and_strdup(&t->link, link) : -ENOMEM;
 }
 
+/* NULL: out of memory. */
+static char *one_line(const char *text) {
+        static const char more[] = "…";
+        char *line = journal_escape(text);
+        size_t n = CHECK_TEXT_BYTES_MAX - strlen(more);
+
+        if (line && strlen(line) > CHECK_TEXT_BYTES_MAX) {
+                while ((line[n] & 0xc0) == 0x80) /* not in the middle of a character */
+                        n--;
+                (void) strcpy(line + n, more);
+        }
+        return line;
+}
+
+/* 1 with *ret; 0: there is no room for one more. */
+static int place_for_check(Plan *p, const char *step, const char *name, PlanCheck **ret) {
+        PlanCheck *larger;
+
+        for (size_t i = 0; i < p->n_checks; i++)
+                if (streq(p->checks[i].step, step) && streq(p->checks[i].name, name)) {
+                        *ret = &p->checks[i];
+                        return 1;
+                }
+        if (p->n_checks >= CHECKS_MAX)
+                return 0;
+        larger = reallocarray(p->checks, p->n_checks + 1, sizeof(PlanCheck));
+        if (!larger)
+                return -ENOMEM;
+        p->checks = larger;
+        *ret = &p->checks[p->n_checks++];
+        **ret = (PlanCheck){ .step = NULL };
+        return 1;
+}
+
+int plan_keep_check(Plan *p, const char *step, const char *name, CheckOutcome outcome, const char *text,
+                const char *advice) {
+        PlanCheck *place,
+                        k = { strdup(step), strdup(name), outcome, one_line(text), advice ? one_line(advice) : NULL };
+        int r = -ENOMEM;
+
+        assert(outcome < _CHECK_KEPT_MAX);
+
+        if (k.step && k.name && k.text && (k.advice || !advice))
+                r = place_for_check(p, step, name, &place);
+        if (r <= 0) {
+                plan_check_done(&k);
+                return r;
+        }
+        plan_check_done(place);
+        *place = k;
+        return 0;
+}
+
+int plan_add_adapted(Plan *p, const PlanAdapted *adapted) {
+        PlanAdapted *larger, *a;
+
+        larger = reallocarray(p->adapted, p->n_adapted + 1, sizeof(PlanAdapted));
+        if (!larger)
+                return -ENOMEM;
+        p->adapted = larger;
+
+        a = &p->adapted[p->n_adapted++];
+        *a = (PlanAdapted){ .file = strdup(adapted->file),
+                .tree = strdup(adapted->tree),
+                .path = strdup(adapted->path),
+                .sha256 = strdup(adapted->sha256),
+                .sha256_adapted = strdup(adapted->sha256_adapted),
+                .dropped = strv_copy(adapted->dropped) };
+        return a->file && a->tree && a->path && a->sha256 && a->sha256_adapted && a->dropped ? 0 : -ENOMEM;
+}
+
+int plan_add_reserve(Plan *p, const char *path, uint64_t bytes) {
+        PlanReserve *larger = reallocarray(p->reserves, p->n_reserves + 1, sizeof(PlanReserve));
+
+        if (!larger)
+                return -ENOMEM;
+        p->reserves = larger;
+        p->reserves[p->n_reserves] = (PlanReserve){ strdup(path), bytes };
+        return p->reserves[p->n_reserves++].path ? 0 : -ENOMEM;
+}
+
+void plan_clear_reserves(Plan *p) {
+        for (size_t i = 0; i < p->n_reserves; i++)
+                free(p->reserves[i].path);
+        p->reserves = mfree(p->reserves);
+        p->n_reserves = 0;
+}
+
 static int say_changed(const char *what, const char *was, const char *is, char **ret) {
         return asprintf(ret, "%s was %s and is %s now", what, was ?: "not there", is) < 0 ? -ENOMEM : 1;
 }
@@ -115,7 +261,8 @@ int plan_changed(const Plan *p, const Plan *now, char **ret) {
         for (size_t i = 0; i < ELEMENTSOF(plan_fields); i++) {
                 const char *was, *is;
 
-                if (plan_fields[i].type != json_type_string)
+                if (plan_fields[i].type != json_type_string ||
+                                plan_fields[i].offset == offsetof(Plan, configuration_sha256))
                         continue;
                 was = *text_field((Plan *) p, i);
                 is = *text_field((Plan *) now, i);
@@ -139,6 +286,11 @@ int plan_changed(const Plan *p, const Plan *now, char **ret) {
                         return say_changed(
                                         "a directory with data", t ? t->real : NULL, n ? n->real : "not there", ret);
         }
+        /* Last: whatever of it has a name of its own has been named. */
+        if (now->configuration_sha256 && !streq_ptr(p->configuration_sha256, now->configuration_sha256))
+                return (*ret = strdup("the configuration, as it was when the new version was asked about it, was edited"))
+                                ? 1
+                                : -ENOMEM;
         return 0;
 }
 
@@ -162,22 +314,87 @@ static int trees_to_json(const Plan *p, json_object *o) {
                 if (r >= 0)
                         r = json_add_number(tree, "bytes", p->trees[i].bytes);
                 if (r >= 0)
+                        r = json_add_number(tree, "entries", p->trees[i].entries);
+                if (r >= 0)
                         r = json_add_text(tree, "why", p->trees[i].why);
         }
         return r;
 }
 
-static int kept_aside_to_json(const Plan *p, json_object *o) {
+static int checks_to_json(const Plan *p, json_object *o) {
+        json_object *list = json_object_new_array();
+        int r;
+
+        r = json_add(o, "checks", list);
+        for (size_t i = 0; i < p->n_checks && r >= 0; i++) {
+                json_object *check = json_object_new_object();
+
+                r = json_append(list, check);
+                if (r >= 0)
+                        r = json_add_text(check, "step", p->checks[i].step);
+                if (r >= 0)
+                        r = json_add_text(check, "name", p->checks[i].name);
+                if (r >= 0)
+                        r = json_add_text(check, "outcome", outcome_names[p->checks[i].outcome]);
+                if (r >= 0)
+                        r = json_add_text(check, "text", p->checks[i].text);
+                if (r >= 0)
+                        r = json_add_text(check, "advice", p->checks[i].advice);
+        }
+        return r;
+}
+
+static int reserves_to_json(const Plan *p, json_object *o) {
+        json_object *list = json_object_new_array();
+        int r;
+
+        r = json_add(o, "reserves", list);
+        for (size_t i = 0; i < p->n_reserves && r >= 0; i++) {
+                json_object *reserve = json_object_new_object();
+
+                r = json_append(list, reserve);
+                if (r >= 0)
+                        r = json_add_text(reserve, "path", p->reserves[i].path);
+                if (r >= 0)
+                        r = json_add_number(reserve, "bytes", p->reserves[i].bytes);
+        }
+        return r;
+}
+
+static int baseline_add(const Plan *p, json_object *o) {
+        json_object *baseline;
+        int r;
+
+        r = baseline_to_json(&p->baseline, &baseline);
+        return r < 0 ? r : json_add(o, "baseline", baseline);
+}
+
+static int adapted_to_json(const Plan *p, json_object *o) {
         json_object *list;
         int r;
 
-        if (!p->kept_aside)
+        if (p->n_adapted == 0)
                 return 0;
         list = json_object_new_array();
-        r = json_add(o, "kept_aside", list);
-        STRV_FOREACH (path, p->kept_aside)
+        r = json_add(o, "adapted", list);
+        for (size_t i = 0; i < p->n_adapted && r >= 0; i++) {
+                const PlanAdapted *a = &p->adapted[i];
+                json_object *file = json_object_new_object();
+
+                r = json_append(list, file);
                 if (r >= 0)
-                        r = json_append(list, json_object_new_string(*path));
+                        r = json_add_text(file, "file", a->file);
+                if (r >= 0)
+                        r = json_add_text(file, "tree", a->tree);
+                if (r >= 0)
+                        r = json_add_text(file, "path", a->path);
+                if (r >= 0)
+                        r = json_add_text(file, "sha256", a->sha256);
+                if (r >= 0)
+                        r = json_add_text(file, "sha256_adapted", a->sha256_adapted);
+                if (r >= 0)
+                        r = json_add_list(file, "dropped", a->dropped);
+        }
         return r;
 }
 
@@ -191,7 +408,19 @@ int plan_to_json(const Plan *p, json_object **ret) {
         if (r >= 0)
                 r = trees_to_json(p, o);
         if (r >= 0)
-                r = kept_aside_to_json(p, o);
+                r = checks_to_json(p, o);
+        if (r >= 0)
+                r = reserves_to_json(p, o);
+        if (r >= 0)
+                r = adapted_to_json(p, o);
+        if (r >= 0)
+                r = baseline_add(p, o);
+        if (r >= 0)
+                r = json_add_list(o, "log_marks", p->log_marks);
+        if (r >= 0)
+                r = json_add_list(o, "members", p->members);
+        if (r >= 0)
+                r = json_add_list(o, "kept_aside", p->kept_aside);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(o);
@@ -218,32 +447,94 @@ static int trees_from_json(Plan *p, json_object *o) {
                 r = plan_add_tree(p, name, path, real, json_peek_text(tree, "link"), why);
                 if (r >= 0)
                         r = json_get_number(tree, "bytes", &p->trees[i].bytes);
+                if (r >= 0)
+                        r = json_get_number(tree, "entries", &p->trees[i].entries);
                 if (r < 0)
                         return r;
         }
         return 0;
 }
 
-static int kept_aside_from_json(Plan *p, json_object *o) {
+static int checks_from_json(Plan *p, json_object *o) {
         json_object *list;
 
-        if (!json_object_object_get_ex(o, "kept_aside", &list))
+        if (!json_object_object_get_ex(o, "checks", &list)) /* a record from before they were kept */
                 return 0;
         if (!json_object_is_type(list, json_type_array))
                 return -EBADMSG;
         for (size_t i = 0; i < json_object_array_length(list); i++) {
-                json_object *path = json_object_array_get_idx(list, i);
+                json_object *check = json_object_array_get_idx(list, i);
+                const char *step = json_peek_text(check, "step"), *name = json_peek_text(check, "name"),
+                           *word = json_peek_text(check, "outcome"), *text = json_peek_text(check, "text");
+                CheckOutcome outcome = 0;
+                int r;
 
-                if (!json_object_is_type(path, json_type_string))
+                while (word && outcome < _CHECK_KEPT_MAX && !streq(word, outcome_names[outcome]))
+                        outcome++;
+                if (!step || !name || !word || !text || outcome == _CHECK_KEPT_MAX)
                         return -EBADMSG;
-                if (strv_extend(&p->kept_aside, json_object_get_string(path)) < 0)
-                        return -ENOMEM;
+                r = plan_keep_check(p, step, name, outcome, text, json_peek_text(check, "advice"));
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int reserves_from_json(Plan *p, json_object *o) {
+        json_object *list;
+
+        if (!json_object_object_get_ex(o, "reserves", &list))
+                return 0;
+        if (!json_object_is_type(list, json_type_array))
+                return -EBADMSG;
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                json_object *reserve = json_object_array_get_idx(list, i);
+                const char *path = json_peek_text(reserve, "path");
+                uint64_t bytes;
+                int r;
+
+                if (!path || path[0] != '/' || json_get_number(reserve, "bytes", &bytes) < 0)
+                        return -EBADMSG;
+                r = plan_add_reserve(p, path, bytes);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int adapted_from_json(Plan *p, json_object *o) {
+        json_object *list;
+
+        if (!json_object_object_get_ex(o, "adapted", &list))
+                return 0;
+        if (!json_object_is_type(list, json_type_array))
+                return -EBADMSG;
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                json_object *file = json_object_array_get_idx(list, i);
+                PlanAdapted a = { .file = (char *) json_peek_text(file, "file"),
+                        .tree = (char *) json_peek_text(file, "tree"),
+                        .path = (char *) json_peek_text(file, "path"),
+                        .sha256 = (char *) json_peek_text(file, "sha256"),
+                        .sha256_adapted = (char *) json_peek_text(file, "sha256_adapted") };
+                int r;
+
+                /* The path is one below ours. */
+                if (!a.file || !a.tree || !a.path || !a.sha256 || strlen(a.sha256_adapted ?: "") != 64 ||
+                                a.path[0] == '/' || strstr(a.path, ".."))
+                        return -EBADMSG;
+                r = json_get_list(file, "dropped", &a.dropped);
+                if (r >= 0)
+                        r = a.dropped ? plan_add_adapted(p, &a) : -EBADMSG;
+                strv_free(a.dropped);
+                if (r < 0)
+                        return r;
         }
         return 0;
 }
 
 int plan_from_json(json_object *o, Plan **ret) {
         _cleanup_(plan_freep) Plan *p = calloc(1, sizeof(Plan));
+        json_object *baseline;
         int r;
 
         assert(ret);
@@ -256,6 +547,8 @@ int plan_from_json(json_object *o, Plan **ret) {
         for (size_t i = 0; i < ELEMENTSOF(plan_fields); i++) {
                 if (plan_fields[i].type == json_type_string)
                         r = json_get_text(o, plan_fields[i].key, text_field(p, i));
+                else if (plan_fields[i].optional && !json_object_object_get_ex(o, plan_fields[i].key, NULL))
+                        r = 0;
                 else
                         r = json_get_number(o, plan_fields[i].key, number_field(p, i));
                 if (r < 0)
@@ -264,7 +557,19 @@ int plan_from_json(json_object *o, Plan **ret) {
 
         r = trees_from_json(p, o);
         if (r >= 0)
-                r = kept_aside_from_json(p, o);
+                r = checks_from_json(p, o);
+        if (r >= 0)
+                r = reserves_from_json(p, o);
+        if (r >= 0)
+                r = adapted_from_json(p, o);
+        if (r >= 0)
+                r = json_get_list(o, "kept_aside", &p->kept_aside);
+        if (r >= 0)
+                r = json_get_list(o, "log_marks", &p->log_marks);
+        if (r >= 0 && json_object_object_get_ex(o, "baseline", &baseline))
+                r = baseline_from_json(baseline, &p->baseline);
+        if (r >= 0)
+                r = json_get_list(o, "members", &p->members);
         if (r < 0)
                 return r;
         if (!p->id || strlen(p->id) != PLAN_ID_SIZE - 1 || p->id[strspn(p->id, "0123456789abcdef")] || !p->to)

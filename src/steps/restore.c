@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fts.h>
 
+#include "steps/adapt.h"
 #include "steps/backup.h"
 #include "steps/carry.h"
 #include "steps/places.h"
@@ -18,6 +19,8 @@ static TreeVerdict carry(const char *path, const ManifestEntry *entry, void *use
         Carrying *k = userdata;
         const CarryRule *rule = carry_rule(k->c->plan, k->tree, path, entry);
 
+        if (adapted_find(k->c->plan, k->tree, path))
+                return TREE_LEAVE; /* for the pass after this one */
         if (!rule)
                 return TREE_CARRY;
         if (rule->tell && k->tell)
@@ -61,6 +64,35 @@ static int keep_defaults_aside(Context *c, int backup_fd, const BackupTree *t, E
         return 0;
 }
 
+static int carry_adapted(Context *c, int backup_fd, const BackupTree *t, Error *reterr) {
+        _cleanup_(manifest_freep) Manifest *m = NULL;
+        _cleanup_close_ int fd = -1;
+        int r;
+
+        r = adapted_open(c->plan, backup_fd, t, &m, &fd, reterr);
+        if (r > 0)
+                r = tree_restore(m, fd, t->live_fd, NULL, NULL, NULL, reterr);
+        for (size_t i = 0; i < c->plan->n_adapted && r >= 0; i++)
+                if (streq(c->plan->adapted[i].tree, t->tree->name))
+                        STRV_FOREACH (key, c->plan->adapted[i].dropped)
+                                journal_event(&c->journal, EVENT_SETTING_DROPPED, &(JournalFields){ .step = c->step },
+                                                "%s has no setting %s, and is without it as the configuration says: it is a comment in %s now",
+                                                c->plan->to, *key, c->plan->adapted[i].file);
+        return r;
+}
+
+static int adapted_is_live(Context *c, int backup_fd, const BackupTree *t, Error *reterr) {
+        _cleanup_(manifest_freep) Manifest *m = NULL;
+        _cleanup_close_ int fd = -1;
+        int r;
+
+        r = adapted_open(c->plan, backup_fd, t, &m, &fd, reterr);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = tree_compare(m, t->live_fd, NULL, NULL, NULL, reterr);
+        return r < 0 ? r : r == 0;
+}
+
 static int carry_tree(Context *c, int backup_fd, size_t i, Error *reterr) {
         _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
         BackupProgress progress = { .c = c, .what = "Restoring" };
@@ -86,6 +118,8 @@ static int carry_tree(Context *c, int backup_fd, size_t i, Error *reterr) {
         r = tree_restore(t.manifest, t.copy_fd, t.live_fd,
                         &(TreeRules){ .decide = carry, .userdata = &k, .trust_inode = true }, &tree_progress, &counts,
                         reterr);
+        if (r >= 0)
+                r = carry_adapted(c, backup_fd, &t, reterr);
         if (r < 0)
                 return r;
         step_report(c, "%s is back: %" PRIu64 " written, %" PRIu64 " put right, %" PRIu64 " removed", t.tree->path,
@@ -146,6 +180,10 @@ int carried_over(Context *c, Error *reterr) {
                                 &(TreeRules){ .decide = carry, .userdata = &k, .trust_inode = true }, NULL, NULL,
                                 reterr);
                 if (r > 0)
+                        return 0;
+                if (r >= 0)
+                        r = adapted_is_live(c, backup_fd, &t, reterr);
+                if (r == 0)
                         return 0;
         }
         return r < 0 ? r : 1;

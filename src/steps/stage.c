@@ -28,10 +28,8 @@ static int copy_package(int source_fd, int copy_fd, char ret_hex[static SHA256_H
         if (r < 0)
                 return r;
         for (;;) {
-                ssize_t n = read(source_fd, block, COPY_BYTES);
+                ssize_t n = TEMP_FAILURE_RETRY(read(source_fd, block, COPY_BYTES));
 
-                if (n < 0 && errno == EINTR)
-                        continue;
                 if (n < 0)
                         return -errno;
                 if (n == 0)

@@ -21,6 +21,11 @@
 #define LOCK_PATH STATE_DIR "/lock"
 #define HOLD_PATH STATE_DIR "/hold"
 
+/* How far a step is, where that can be counted. */
+typedef struct StepProgress {
+        uint64_t bytes_done, bytes_total;
+} StepProgress;
+
 /* What a step has at hand. */
 typedef struct Context {
         const Config *config;
@@ -30,12 +35,19 @@ typedef struct Context {
         sd_event *event;  /* NULL in a step unit, as manager */
         Manager *manager;
 
-        /* Tells how far the step is, in words; it keeps the step from being taken for stalled. Never NULL. */
-        void (*report)(const char *text, void *userdata);
+        /* Tells how far the step is, in words, and in numbers where progress is not NULL; it keeps the step from being taken
+         * for stalled. Never NULL. */
+        void (*report)(const char *text, const StepProgress *progress, void *userdata);
         void *userdata;
 
         /* Waits until nobody else installs packages, within LockTimeoutSec=. NULL: there is nobody to wait. */
         int (*await_packages)(struct Context *c, Error *reterr);
+
+        /* Whether somebody has asked for an end that the step has to come to by itself. NULL: nobody can. */
+        bool (*asked_to_stop)(const struct Context *c);
+
+        /* Removes the backups that the configuration does not keep. NULL: none are removed. */
+        int (*prune_backups)(struct Context *c, Error *reterr);
 } Context;
 
 typedef int (*StepFunc)(Context *c, Error *reterr);
@@ -59,6 +71,7 @@ typedef struct Step {
         StepPlace place;
         bool package_lock; /* the package manager's lock is ours while it runs, in either direction */
         bool committing;   /* from here on `systemctl stop` does not turn the upgrade back */
+        bool optional; /* its failure is told and recorded, and the next row follows: it never turns the upgrade round */
         StepFunc apply;
         StepFunc undo;   /* NULL: nothing to undo */
         StepFunc verify; /* NULL: nothing the machine could be asked */
@@ -74,8 +87,12 @@ extern const size_t n_upgrade_steps;
 /* NULL: no such row. */
 const Step *step_find(const char *name);
 
-/* c->report() with a format. */
+/* c->report() with a format, without numbers. */
 void step_report(Context *c, const char *format, ...) _printf_(2, 3);
+
+/* Tells the journal what a check of the running step said, and keeps it for the record. text says what was found, or what is
+ * wrong; advice may be NULL. */
+void step_check(Context *c, const char *name, CheckOutcome outcome, const char *text, const char *advice);
 
 /* backups/<id> of the plan, the caller's to free; suffix NULL or "/…". NULL: out of memory. */
 char *backup_path(const Plan *p, const char *suffix);
@@ -107,4 +124,8 @@ int target_ready(Context *c, Error *reterr);
 int accept_target(Context *c, Error *reterr);
 int drain_node(Context *c, Error *reterr);
 int undrain_node(Context *c, Error *reterr);
+int drain_again(Context *c, Error *reterr);
+int watch_node(Context *c, Error *reterr); /* -ECANCELED: it was not well all the time */
+int archive_backup(Context *c, Error *reterr);
+int extract_backup(Context *c, Error *reterr);
 int clean_up(Context *c, Error *reterr);

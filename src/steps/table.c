@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
+#include "steps/cluster.h"
 #include "steps/step.h"
 
 #include <stdarg.h>
@@ -25,8 +26,9 @@ const Step upgrade_steps[] = {
           .apply = drain_node, .undo = undrain_node },
 
         { .name = "recheck", .node = NODE_UP, .place = IN_CONDUCTOR, .package_lock = true,
-          .title = "look once more whether the node is as the plan has it",
-          .apply = recheck_apply },
+          .title = "look once more whether the node is as the plan has it, and tell its cluster",
+          .undo_title = "tell the node's cluster that the upgrade is over",
+          .apply = recheck_apply, .undo = cluster_release },
 
         { .name = "stop", .node = NODE_UP, .place = IN_CONDUCTOR, .package_lock = true,
           .title = "hold the node and stop it",
@@ -64,7 +66,17 @@ const Step upgrade_steps[] = {
 
         { .name = "undrain", .node = NODE_UP, .place = IN_CONDUCTOR, .committing = true,
           .title = "put the node back into the load balancer",
-          .apply = undrain_node },
+          .undo_title = "take the new version out of the load balancer",
+          .apply = undrain_node, .undo = drain_again },
+
+        { .name = "watch", .node = NODE_UP, .place = IN_CONDUCTOR, .committing = true,
+          .title = "see whether it stays well while it serves",
+          .apply = watch_node },
+
+        { .name = "archive", .node = NODE_UP, .place = IN_FILES, .committing = true, .optional = true,
+          .title = "make one archive of the backup, and remove backups that are not kept any longer",
+          .undo_title = "extract the backup again",
+          .apply = archive_backup, .undo = extract_backup },
 
         { .name = "commit", .node = NODE_UP, .place = IN_CONDUCTOR, .committing = true,
           .title = "clean up; the backup stays",
@@ -90,7 +102,22 @@ void step_report(Context *c, const char *format, ...) {
                 text = NULL;
         va_end(ap);
         if (text)
-                c->report(text, c->userdata);
+                c->report(text, NULL, c->userdata);
+}
+
+void step_check(Context *c, const char *name, CheckOutcome outcome, const char *text, const char *advice) {
+        static const Event events[_CHECK_KEPT_MAX] = {
+                [CHECK_PASSED] = EVENT_CHECK_PASSED,
+                [CHECK_WARNED] = EVENT_CHECK_WARNED,
+                [CHECK_REFUSED] = EVENT_CHECK_REFUSED,
+        };
+
+        journal_event(&c->journal, events[outcome],
+                        &(JournalFields){ .step = c->step,
+                                        .check = name,
+                                        .error = outcome == CHECK_REFUSED ? text : NULL },
+                        "%s: %s%s%s", name, text, advice ? ". " : "", advice ?: "");
+        (void) plan_keep_check(c->plan, c->step, name, outcome, text, advice); /* the journal has it in any case */
 }
 
 char *backup_path(const Plan *p, const char *suffix) {

@@ -10,11 +10,17 @@
 #include "bus/transient.h"
 #include "steps/control.h"
 #include "steps/hold.h"
+#include "steps/packages.h"
 #include "steps/places.h"
+#include "steps/reserve.h"
+#include "txn/backups.h"
+#include "txn/predict.h"
 #include "txn/status.h"
+#include "txn/whereabouts.h"
 
 #define PROGRESS_USEC USEC_PER_SEC /* between two entries of the journal */
 #define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC)
+#define METRICS_TIMEOUT_USEC (15 * USEC_PER_SEC)
 #define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
 
 char **engine_step_names(bool ahead) {
@@ -39,19 +45,39 @@ static bool going_back(const Engine *e) {
 }
 
 /* Progress, from a step here or from a step unit: to systemctl status, status.json, and for the time-out. */
-static void on_report(const char *text, void *userdata) {
+static void on_report(const char *text, const StepProgress *progress, void *userdata) {
         Engine *e = userdata;
         const char *step = e->context.step ?: "";
         usec_t now = now_usec(CLOCK_MONOTONIC);
+        _cleanup_free_ char *full = NULL;
+        char numbers[PROGRESS_TEXT_MAX];
 
+        progress_note(&e->progress, progress, now);
+        if (progress && !going_back(e) && txn_find(e->txn, step) != SIZE_MAX)
+                e->txn->steps[txn_find(e->txn, step)].bytes = progress->bytes_done;
+        if (progress && asprintf(&full, "%s: %s", text, progress_text(numbers, &e->progress)) >= 0)
+                text = full;
         if (now - e->reported_usec >= PROGRESS_USEC) {
                 e->reported_usec = now;
-                journal_event(&e->context.journal, EVENT_STEP_PROGRESS, &(JournalFields){ .step = e->context.step },
+                journal_event(&e->context.journal, EVENT_STEP_PROGRESS,
+                                &(JournalFields){ .step = e->context.step,
+                                                .bytes_done = e->progress.bytes.bytes_done,
+                                                .bytes_total = e->progress.bytes.bytes_total },
                                 "%s: %s", step, text);
         }
         (void) sd_notifyf(0, "STATUS=%s%s: %s (%u %%)\nEXTEND_TIMEOUT_USEC=%" PRIu64, going_back(e) ? "undoing " : "",
                         step, text, status_percent(e->txn), config_patience_usec(e->context.config));
-        status_write(e->txn, e->context.step, text);
+        status_write(e->txn, e->context.step, text, &e->progress);
+}
+
+static void on_unit_status(const char *text, void *userdata) {
+        _cleanup_free_ char *words = strdup(text);
+        StepProgress progress;
+
+        if (words && progress_split(words, &progress))
+                on_report(words, &progress, userdata);
+        else
+                on_report(text, NULL, userdata);
 }
 
 static void explain(Engine *e, Event event, const char *step, const char *what, const Error *error, int r) {
@@ -72,6 +98,13 @@ static int await_packages(Context *c, Error *reterr) {
         if (!ours)
                 package_lock_release(&e->package_lock);
         return r;
+}
+
+/* After the point of no return: before it a wait ends with -EINTR. */
+static bool asked_to_stop(const Context *c) {
+        const Engine *e = c->userdata;
+
+        return e->stop_considered;
 }
 
 /* --- steps as units --- */
@@ -155,7 +188,7 @@ static int run_step_unit(Engine *e, const Step *step, bool undo, bool resumed, E
         }
 
         /* EINTR only where the upgrade is to turn back or the machine goes down; what runs is not left half done. */
-        r = transient_await(job, c->config->stall_timeout_usec, on_report, e, reterr);
+        r = transient_await(job, c->config->stall_timeout_usec, on_unit_status, e, reterr);
         if ((r == -EINTR && !e->shutting_down) || r == -ETIMEDOUT)
                 (void) transient_clear(c->manager, name, usec_from_now(c->config->stall_timeout_usec), NULL);
         return r;
@@ -167,6 +200,13 @@ static void clear_step_unit(Engine *e, const Step *step, bool undo) {
 
         if (name && step->place != IN_CONDUCTOR)
                 (void) transient_clear(e->context.manager, name, usec_from_now(CLEAR_TIMEOUT_USEC), NULL);
+}
+
+/* Going forward, nobody waits for that while the node is down. */
+static void clear_units_of_down_steps(Engine *e) {
+        for (size_t i = 0; i < n_upgrade_steps; i++)
+                if (upgrade_steps[i].node == NODE_DOWN)
+                        clear_step_unit(e, &upgrade_steps[i], false);
 }
 
 /* --- one row --- */
@@ -214,7 +254,7 @@ static void tell_begun(Engine *e, const Step *step, bool undo) {
         journal_event(&e->context.journal, undo ? EVENT_STEP_UNDO_BEGUN : EVENT_STEP_BEGUN,
                         &(JournalFields){ .step = step->name }, "%s: %s", step->name, title);
         e->reported_usec = now_usec(CLOCK_MONOTONIC); /* what follows is not news to the journal */
-        on_report(title, e);
+        on_report(title, NULL, e);
 }
 
 static void tell_done(Engine *e, const Step *step, bool undo, usec_t took_usec) {
@@ -263,15 +303,50 @@ static bool is_interrupted(void *userdata) {
         step = e->context.step ? step_find(e->context.step) : NULL;
         journal_event(&e->context.journal, EVENT_STOP_REQUESTED, &(JournalFields){ .step = e->context.step },
                         going_back(e) ? "Asked to stop; the way back is finished first"
+                                        : step && step->optional
+                                        ? "Asked to stop; this step is broken off, and the upgrade is finished first"
                                         : step && step->committing
                                         ? "Asked to stop after the old version was taken off; the upgrade is finished first"
                                         : "Asked to stop; going back");
-        if (going_back(e) || (step && step->committing))
+        if (going_back(e) || (step && step->committing && !step->optional))
                 e->stop_requested = false;
         return e->stop_requested;
 }
 
+/* After each step before the stop: each may have learned something. It is in the record with the end of the step. */
+static void predict_again(Engine *e) {
+        Prediction prediction;
+
+        if (txn_touched_node(e->txn))
+                return;
+        predict(e->context.manager, e->txn->dir_fd, e->txn->plan, &prediction);
+        e->txn->plan->predicted_downtime_usec = prediction.total_usec;
+}
+
 /* --- the walks --- */
+
+/* The record needs room like everything else. While the node is apart, and before, a full disk is a failure like any
+ * other: what is reserved is for the way back. Once the new version is up it is the record's. */
+static int with_room(Engine *e, const Step *step, int r, Error *reterr) {
+        if ((r == -ENOSPC || r == -EDQUOT) && step->committing && !txn_needs_hold(e->txn)) {
+                (void) reserve_release(&e->context, NULL);
+                r = txn_save(e->txn);
+        }
+        return r < 0 ? error_set(reterr, r, "Make the state directory writable, or make room in it.",
+                                       "Cannot write the record %s: %m", STATE_DIR "/transaction")
+                     : r;
+}
+
+static int give_up(Engine *e, size_t i, const Step *step, const Error *error, int r) {
+        Txn *t = e->txn;
+
+        e->stop_requested = false; /* that was this step's */
+        explain(e, EVENT_STEP_GIVEN_UP, step->name, "This step is left out, and the upgrade goes on", error, r);
+        r = with_room(e, step, txn_give_up(t, i, error_text(error, r)), NULL);
+        if (r >= 0)
+                clear_step_unit(e, step, false);
+        return r;
+}
 
 /* Returns 0: all done; 1: turned around; negative errno: cannot go on in this process. */
 static int walk_forward(Engine *e) {
@@ -283,7 +358,7 @@ static int walk_forward(Engine *e) {
                 const Step *step;
                 int r = 0;
 
-                if (t->steps[i].state == STEP_DONE)
+                if (t->steps[i].state == STEP_DONE || t->steps[i].state == STEP_FAILED)
                         continue;
                 step = row_of(e, i, &error);
                 if (!step)
@@ -298,12 +373,8 @@ static int walk_forward(Engine *e) {
                         if (step->package_lock)
                                 r = package_lock_take(&e->package_lock, &e->context, step->node == NODE_UP, &error);
                 }
-                if (r >= 0) {
-                        r = txn_mark(t, i, STEP_BEGUN);
-                        if (r < 0)
-                                (void) error_set(&error, r, "Make the state directory writable, or make room in it.",
-                                                "Cannot write the record %s: %m", STATE_DIR "/transaction");
-                }
+                if (r >= 0)
+                        r = with_room(e, step, txn_mark(t, i, STEP_BEGUN), &error);
                 if (r >= 0)
                         r = run_row(e, step, false, resumed, &error);
                 if (r >= 0 && step->verify && (resumed || !step->checks_itself)) {
@@ -311,6 +382,12 @@ static int walk_forward(Engine *e) {
                         if (r == 0)
                                 r = error_set(&error, -EIO, NULL,
                                                 "It ended well, but the machine is not as it should be");
+                }
+                if (r >= 0) {
+                        predict_again(e);
+                        r = with_room(e, step, txn_mark(t, i, STEP_DONE), &error);
+                        if (r < 0 && r != -ENOSPC && r != -EDQUOT)
+                                return r;
                 }
 
                 if (r == -ECONNRESET) /* the system bus; a new conductor connects anew */
@@ -321,9 +398,16 @@ static int walk_forward(Engine *e) {
                         (void) error_set(&error, r, NULL, "Stopped by `systemctl stop %s`", t->unit);
                 if (r == -EALREADY)
                         return r;
+                if (r < 0 && step && step->optional) {
+                        r = give_up(e, i, step, &error, r);
+                        if (r < 0)
+                                return r;
+                        continue;
+                }
                 if (r < 0) {
                         if (step && step->apply != inspect_apply)
                                 explain(e, EVENT_STEP_FAILED, step->name, step->name, &error, r);
+                        (void) reserve_release(&e->context, NULL); /* for the record, if for nothing else */
                         r = txn_turn_back(t, t->steps[i].name, error_text(&error, r), error.advice);
                         if (step && txn_touched_node(t))
                                 journal_event(&e->context.journal, EVENT_UPGRADE_FAILED,
@@ -337,18 +421,46 @@ static int walk_forward(Engine *e) {
                         return r < 0 ? r : 1;
                 }
 
-                r = txn_mark(t, i, STEP_DONE);
-                if (r < 0)
-                        return r;
-                clear_step_unit(e, step, false);
+                if (step->node == NODE_UP)
+                        clear_step_unit(e, step, false);
                 tell_done(e, step, false, t->steps[i].took_usec);
                 if (step->package_lock && (i + 1 == t->n_steps || !upgrade_steps[i + 1].package_lock))
                         package_lock_release(&e->package_lock);
         }
+        clear_units_of_down_steps(e);
         return 0;
 }
 
-/* Returns 0: all undone; 1: stuck; negative errno as above.
+/* What was asked for by a person and cannot even begin is refused: the record in the history stays as it is, and so does
+ * the node. Only rows that touch nothing but our own directory are optional. */
+static bool can_refuse_way_back(const Txn *t, size_t i, const Step *step) {
+        if (!step || !step->optional || t->cause_step)
+                return false;
+        for (size_t k = i + 1; k < t->n_steps; k++) {
+                const Step *later = step_find(t->steps[k].name);
+
+                if (!later || later->undo)
+                        return false;
+        }
+        return true;
+}
+
+static int refuse_way_back(Engine *e, const Error *error, int why) {
+        _cleanup_(txn_freep) Txn *before = NULL;
+        Txn *t = e->txn;
+        int r;
+
+        r = txn_forget(t);
+        if (r < 0)
+                return r;
+        explain(e, EVENT_UPGRADE_REFUSED, e->context.step, "Refused, and nothing was touched", error, why);
+        if (txn_load_history(t->dir_fd, t->plan->id, &before, NULL) >= 0)
+                status_write(before, NULL, "Going back was refused", NULL);
+        (void) sd_notifyf(0, "STATUS=Refused: %s", error_text(error, why));
+        return 2;
+}
+
+/* Returns 0: all undone; 1: stuck; 2: refused, and the transaction is gone; negative errno as above.
  *
  * Beyond the way back there is only a person. So what fails on it is tried as often as what is interrupted on it: a
  * program that was killed, or a disk that was full for a moment, does not leave the node down. */
@@ -399,17 +511,22 @@ static int walk_back(Engine *e) {
                                 i++; /* the same once more */
                                 continue;
                         }
-                        r = txn_stick(t, t->steps[i].name, error_text(&error, r));
+                        if (can_refuse_way_back(t, i, step))
+                                r = refuse_way_back(e, &error, r);
+                        else {
+                                r = txn_stick(t, t->steps[i].name, error_text(&error, r));
+                                r = r < 0 ? r : 1;
+                        }
                         if (step)
                                 clear_step_unit(e, step, true);
-                        return r < 0 ? r : 1;
+                        return r;
                 }
 
                 r = txn_mark(t, i, STEP_UNDONE);
                 if (r < 0)
                         return r;
                 clear_step_unit(e, step, true);
-                tell_done(e, step, true, t->steps[i].took_usec);
+                tell_done(e, step, true, t->steps[i].undo_took_usec);
         }
         return 0;
 }
@@ -425,6 +542,50 @@ static ExitStatus unfinished(Engine *e, int r) {
         return EXIT_INTERRUPTED;
 }
 
+/* By a unit of its own, which may write there and nowhere else. What fails says nothing about the upgrade. */
+static void write_metrics(Engine *e) {
+        Context *c = &e->context;
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        _cleanup_free_ char *output = NULL;
+        TransientUnit unit = TRANSIENT_UNIT_NULL;
+        int r, status = 0;
+
+        if (!*c->config->textfile_dir)
+                return;
+        unit.name = "emqx-upgrade-step-metrics.service";
+        unit.description = "EMQX Upgrade: write metrics";
+        unit.argv = STRV_MAKE(LIBEXECDIR "/emqx-upgrade-helper", "metrics", e->txn->plan->id);
+        unit.slice = "emqx-upgrade.slice";
+        unit.sandboxed = true;
+        unit.private_network = true;
+        unit.read_write_paths = STRV_MAKE(c->config->textfile_dir);
+        r = transient_capture(c->manager, &unit, METRICS_TIMEOUT_USEC, &output, &status, &error);
+        if (r >= 0 && status == 0)
+                return;
+        if (output)
+                output[strcspn(output, "\n")] = 0;
+        if (r >= 0)
+                r = error_set(&error, -EIO, NULL, "%s", output && *output ? output : "The helper failed");
+        journal_event(&c->journal, EVENT_METRICS_FAILED,
+                        &(JournalFields){ .error = error_text(&error, r), .error_number = r },
+                        "The metrics were not written to %s: %s", c->config->textfile_dir, error_text(&error, r));
+}
+
+/* Before the transaction is closed, so that it is done again after a crash. The node is well: it does not fail for this. */
+static void settle_hold(Engine *e, bool rolled_back) {
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        Context *c = &e->context;
+        int r;
+
+        if (!package_hold_matters(c, rolled_back))
+                return;
+        r = package_lock_take(&e->package_lock, c, true, &error);
+        if (r >= 0)
+                r = package_settle_hold(c, rolled_back, &error);
+        if (r < 0)
+                explain(e, EVENT_PACKAGE_NOT_HELD, NULL, "The package is not on hold", &error, r);
+}
+
 static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event event, const char *message) {
         Txn *t = e->txn;
         int r;
@@ -438,26 +599,33 @@ static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event e
                         &(JournalFields){ .result = txn_result_name(result),
                                         .error = t->cause,
                                         .usec = t->ended_realtime_usec - t->started_realtime_usec,
-                                        .downtime_usec = plan_downtime_usec(t->plan) },
+                                        .downtime_usec = plan_downtime_usec(t->plan),
+                                        .predicted_usec = event == EVENT_UPGRADE_DONE
+                                                        ? t->plan->predicted_downtime_usec
+                                                        : 0 },
                         "%s%s%s%s%s", message, t->cause ? ": " : "", t->cause ?: "", t->advice ? ". " : "",
                         t->advice ?: "");
-        status_write(t, NULL, message);
+        status_write(t, NULL, message, NULL);
         (void) sd_notifyf(0, "STATUS=%s", message);
+        write_metrics(e);
         return status;
 }
 
+/* --- stuck --- */
+
 static ExitStatus finish_stuck(Engine *e) {
+        _cleanup_free_ char *where = whereabouts(e->txn, &e->context);
         Txn *t = e->txn;
 
         journal_event(&e->context.journal, EVENT_ROLLBACK_FAILED,
                         &(JournalFields){ .step = t->back_cause_step, .result = "stuck", .error = t->back_cause },
-                        "The upgrade to %s failed (%s), and so did the way back, at '%s': %s. Nothing is lost: configuration and "
-                        "data are in " STATE_DIR "/backups/%s. %s is held. When the reason is gone, go on with: "
-                        "systemctl start emqx-upgrade-rollback@%s.service",
-                        t->plan->to, t->cause ?: "?", t->back_cause_step ?: "?", t->back_cause ?: "?", t->plan->id,
-                        t->plan->unit ?: "emqx.service", t->plan->id);
-        status_write(t, t->back_cause_step, "The way back failed; a person is needed");
+                        "The upgrade to %s failed (%s), and so did the way back, at '%s': %s. Nothing is lost: %s. When the reason is "
+                        "gone, go on with: systemctl start emqx-upgrade-rollback@%s.service",
+                        t->plan->to, t->cause ?: "?", t->back_cause_step ?: "?", t->back_cause ?: "?",
+                        where ?: "configuration and data are in their places, or in the backup", t->plan->id);
+        status_write(t, t->back_cause_step, where ?: "The way back failed; a person is needed", NULL);
         (void) sd_notify(0, "STATUS=The way back failed; a person is needed");
+        write_metrics(e);
         return EXIT_STUCK;
 }
 
@@ -471,14 +639,21 @@ ExitStatus engine_run(Engine *e) {
         e->context.report = on_report;
         e->context.userdata = e;
         e->context.await_packages = await_packages;
+        e->context.asked_to_stop = asked_to_stop;
         manager_set_interrupt(e->context.manager, is_interrupted, e);
 
-        if (t->direction == TXN_FORWARD)
+        if (t->direction == TXN_FORWARD) {
+                if (!txn_touched_node(t))
+                        reserve_begin();
                 r = walk_forward(e);
+        }
+        if (r == -EALREADY || (r == 0 && engine_only_stages(t)))
+                (void) reserve_release(&e->context, NULL);
         if (r == -EALREADY) { /* found by inspect: nothing was done, nothing is to be remembered */
                 r = txn_forget(t);
                 if (r < 0)
                         return unfinished(e, r);
+                status_forget(t->dir_fd);
                 journal_event(&e->context.journal, EVENT_NOTHING_TO_DO, NULL,
                                 "The node runs EMQX %s already: nothing to do", t->plan->to);
                 return EXIT_DONE;
@@ -487,6 +662,7 @@ ExitStatus engine_run(Engine *e) {
                 r = txn_forget(t);
                 if (r < 0)
                         return unfinished(e, r);
+                status_forget(t->dir_fd);
                 if (asprintf(&message, "The upgrade to EMQX %s is staged", t->plan->to) < 0)
                         return unfinished(e, -ENOMEM);
                 journal_event(&e->context.journal, EVENT_UPGRADE_STAGED, NULL,
@@ -501,21 +677,28 @@ ExitStatus engine_run(Engine *e) {
                 if (asprintf(&message, "EMQX %s was upgraded to %s; the node was down for %s", t->plan->from,
                                     t->plan->to, format_timespan(span, plan_downtime_usec(t->plan))) < 0)
                         return unfinished(e, -ENOMEM);
+                settle_hold(e, false);
                 return finish(e, TXN_DONE, EXIT_DONE, EVENT_UPGRADE_DONE, message);
         }
 
         if (t->direction == TXN_BACK) {
                 bool touched = txn_touched_node(t);
 
+                (void) reserve_release(&e->context, NULL); /* the way back is what it was for */
                 if (touched)
                         journal_event(&e->context.journal, EVENT_ROLLBACK_STARTED,
                                         &(JournalFields){ .step = t->cause_step, .error = t->cause },
                                         "Going back to EMQX %s: %s", t->plan->from, t->cause);
                 r = walk_back(e);
+                if (r == 2)
+                        return EXIT_REFUSED;
+                if (r == 0)
+                        (void) reserve_release(&e->context, NULL); /* where it could not be removed before */
                 if (r == 0 && !touched)
                         return finish(e, TXN_REFUSED, EXIT_REFUSED, EVENT_UPGRADE_REFUSED,
                                         "Refused, and nothing was touched");
                 if (r == 0) {
+                        settle_hold(e, true);
                         if (asprintf(&message, "Back on EMQX %s, with its configuration and data", t->plan->from) < 0)
                                 return unfinished(e, -ENOMEM);
                         return finish(e, TXN_ROLLED_BACK, EXIT_ROLLED_BACK, EVENT_ROLLBACK_DONE, message);
@@ -526,10 +709,12 @@ ExitStatus engine_run(Engine *e) {
 
 /* --- inside a step unit --- */
 
-static void report_to_conductor(const char *text, void *userdata) {
+static void report_to_conductor(const char *text, const StepProgress *progress, void *userdata) {
+        _cleanup_free_ char *joined = progress_join(text, progress);
         const Context *c = userdata;
 
-        (void) sd_notifyf(0, "STATUS=%s\nEXTEND_TIMEOUT_USEC=%" PRIu64, text, config_patience_usec(c->config));
+        (void) sd_notifyf(
+                        0, "STATUS=%s\nEXTEND_TIMEOUT_USEC=%" PRIu64, joined ?: text, config_patience_usec(c->config));
 }
 
 ExitStatus engine_run_step(Context *c, const char *name, bool undo) {
@@ -542,6 +727,7 @@ ExitStatus engine_run_step(Context *c, const char *name, bool undo) {
         c->step = step->name;
         c->report = report_to_conductor;
         c->userdata = c;
+        c->prune_backups = backups_prune;
 
         r = (undo ? step->undo : step->apply)(c, &error);
         if (r < 0)

@@ -5,14 +5,16 @@
  *
  * Downwards: for each row not yet DONE, mark BEGUN, apply, ask verify, mark DONE. A failure turns around. Upwards: for
  * each row that was begun, from the last, mark UNDO_BEGUN, undo, mark UNDONE. A failed undo makes it STUCK.
+ * An optional row that fails is told and marked FAILED, and the walk goes on; `systemctl stop` ends that row alone.
  * After an interruption the same walk is made again: a row found BEGUN is first asked for (its unit may still run, or
- * have ended; its verify may say that it is done), then run again, up to Attempts= times; then it turns around.
+ * have ended; its verify may say that it is done), then run again, up to Attempts= times; then it has failed.
  *
  * Rows that touch files or packages run as transient units, which outlive the conductor and are found by name. */
 
 #include "base/strv.h"
 #include "steps/step.h"
 #include "txn/package-lock.h"
+#include "txn/progress.h"
 #include "txn/txn.h"
 
 /* Exit statuses: emqx-upgrade(1). */
@@ -34,6 +36,7 @@ typedef struct Engine {
         bool stop_considered; /* it was decided that the upgrade goes on all the same */
         bool shutting_down;
         usec_t reported_usec; /* when a step last spoke in the journal */
+        Progress progress;    /* of the step that runs */
 } Engine;
 
 /* Names of all steps, for txn_create(); the caller's. ahead: those alone that an upgrade can take over. */

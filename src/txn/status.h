@@ -4,12 +4,16 @@
 /* Status: RUNTIME_DIR/status.json, what anyone may read about the upgrade that runs, or ran last. The transaction's
  * record, with the step, its words, a percentage and the time down so far. */
 
+#include "txn/progress.h"
 #include "txn/txn.h"
 
 #define STATUS_PATH "/run/emqx-upgrade/status.json"
 
-/* step and text may be NULL. Best effort: nothing depends on it. */
-void status_write(const Txn *t, const char *step, const char *text);
+/* step, text and progress may be NULL. Best effort: nothing depends on it. */
+void status_write(const Txn *t, const char *step, const char *text, const Progress *progress);
+
+/* For an upgrade that left no record: shows the one before, or none. Best effort. */
+void status_forget(int state_dir_fd);
 
 /* Steps that are over, in percent of all; going back, of those that had been begun. */
 unsigned status_percent(const Txn *t);

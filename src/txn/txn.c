@@ -19,6 +19,7 @@ static const char *const state_names[_STEP_STATE_MAX] = {
         [STEP_DONE] = "done",
         [STEP_UNDO_BEGUN] = "undo-begun",
         [STEP_UNDONE] = "undone",
+        [STEP_FAILED] = "failed",
 };
 
 static const char *const direction_names[_TXN_DIRECTION_MAX] = {
@@ -63,8 +64,10 @@ Txn *txn_free(Txn *t) {
         free(t->advice);
         free(t->back_cause_step);
         free(t->back_cause);
-        for (size_t i = 0; i < t->n_steps; i++)
+        for (size_t i = 0; i < t->n_steps; i++) {
                 free(t->steps[i].name);
+                free(t->steps[i].why);
+        }
         free(t->steps);
         return mfree(t);
 }
@@ -86,6 +89,14 @@ static int step_to_json(const TxnStep *s, json_object *list) {
                 r = json_add_number(o, "begun_realtime_usec", s->begun_realtime_usec);
         if (r >= 0)
                 r = json_add_number(o, "took_usec", s->took_usec);
+        if (r >= 0 && s->undo_begun_realtime_usec > 0)
+                r = json_add_number(o, "undo_begun_realtime_usec", s->undo_begun_realtime_usec);
+        if (r >= 0 && s->undo_begun_realtime_usec > 0)
+                r = json_add_number(o, "undo_took_usec", s->undo_took_usec);
+        if (r >= 0 && s->bytes > 0)
+                r = json_add_number(o, "bytes", s->bytes);
+        if (r >= 0)
+                r = json_add_text(o, "why", s->why);
         return r;
 }
 
@@ -144,6 +155,11 @@ static int get_name(json_object *o, const char *key, const char *const *names, s
         return name_index(names, n, json_peek_text(o, key));
 }
 
+/* 0 where it is missing. */
+static int get_optional_number(json_object *o, const char *key, uint64_t *ret) {
+        return json_object_object_get_ex(o, key, NULL) ? json_get_number(o, key, ret) : 0;
+}
+
 static bool take_step(json_object *o, TxnStep *s) {
         uint64_t attempts;
         int state;
@@ -153,14 +169,17 @@ static bool take_step(json_object *o, TxnStep *s) {
         state = get_name(o, "state", state_names, _STEP_STATE_MAX);
         if (state < 0 || json_get_text(o, "name", &s->name) || !s->name || json_get_number(o, "attempts", &attempts) ||
                         json_get_number(o, "begun_realtime_usec", &s->begun_realtime_usec) ||
-                        json_get_number(o, "took_usec", &s->took_usec))
+                        json_get_number(o, "took_usec", &s->took_usec) ||
+                        get_optional_number(o, "undo_begun_realtime_usec", &s->undo_begun_realtime_usec) ||
+                        get_optional_number(o, "undo_took_usec", &s->undo_took_usec) ||
+                        get_optional_number(o, "bytes", &s->bytes) || json_get_text(o, "why", &s->why))
                 return false;
         s->state = (StepState) state;
         s->attempts = (unsigned) attempts;
         return true;
 }
 
-static int txn_from_json(json_object *o, Txn **ret) {
+int txn_from_json(json_object *o, Txn **ret) {
         _cleanup_(txn_freep) Txn *t = calloc(1, sizeof(Txn));
         json_object *plan, *steps;
         uint64_t format;
@@ -300,8 +319,21 @@ int txn_load(int dir_fd, Txn **ret, Error *reterr) {
         return 1;
 }
 
-/* The newest record by when it was started. Returns 0 with *ret_name, -ENOENT: there is none. */
-static int find_last(int history_fd, char **ret_name) {
+static bool is_any(const Txn *t) {
+        (void) t;
+        return true;
+}
+
+static bool is_made(const Txn *t) {
+        return t->result != TXN_REFUSED;
+}
+
+static bool is_done(const Txn *t) {
+        return t->result == TXN_DONE;
+}
+
+/* The newest record by when it was started, of those that are wanted. Returns 0 with *ret_name, -ENOENT: there is none. */
+static int find_last(int history_fd, bool (*is_wanted)(const Txn *), char **ret_name) {
         _cleanup_free_ char *newest = NULL;
         usec_t newest_usec = 0;
         struct dirent *de;
@@ -320,7 +352,7 @@ static int find_last(int history_fd, char **ret_name) {
                 _cleanup_(txn_freep) Txn *t = NULL;
 
                 if (de->d_name[0] == '.' || !endswith(de->d_name, ".json") ||
-                                read_json(history_fd, de->d_name, &t, NULL) < 0 ||
+                                read_json(history_fd, de->d_name, &t, NULL) < 0 || !is_wanted(t) ||
                                 t->started_realtime_usec < newest_usec)
                         continue;
                 newest_usec = t->started_realtime_usec;
@@ -346,7 +378,7 @@ int txn_load_history(int dir_fd, const char *id, Txn **ret, Error *reterr) {
         if (history_fd < 0)
                 return -errno;
         if (streq(id, "last"))
-                r = find_last(history_fd, &name);
+                r = find_last(history_fd, is_any, &name);
         else if (strlen(id) != PLAN_ID_SIZE - 1 || id[strspn(id, "0123456789abcdef")])
                 return -ENOENT;
         else
@@ -360,26 +392,68 @@ int txn_load_history(int dir_fd, const char *id, Txn **ret, Error *reterr) {
         return r;
 }
 
+static int load_last(int dir_fd, bool (*is_wanted)(const Txn *), Txn **ret, Error *reterr) {
+        _cleanup_close_ int history_fd = openat(dir_fd, "history", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_free_ char *name = NULL;
+        int r;
+
+        assert(ret);
+
+        if (history_fd < 0)
+                return -errno;
+        r = find_last(history_fd, is_wanted, &name);
+        if (r >= 0)
+                r = read_json(history_fd, name, ret, reterr);
+        if (r >= 0)
+                (*ret)->dir_fd = dir_fd;
+        return r;
+}
+
+int txn_load_last_made(int dir_fd, Txn **ret, Error *reterr) {
+        return load_last(dir_fd, is_made, ret, reterr);
+}
+
+int txn_load_last_done(int dir_fd, Txn **ret) {
+        return load_last(dir_fd, is_done, ret, NULL);
+}
+
 int txn_save(Txn *t) {
         return write_json(t, t->dir_fd, TXN_NAME);
 }
 
 /* --- changes --- */
 
+static usec_t since_usec(usec_t begun_realtime_usec) {
+        usec_t now = now_usec(CLOCK_REALTIME);
+
+        return now > begun_realtime_usec ? now - begun_realtime_usec : 0;
+}
+
 int txn_mark(Txn *t, size_t i, StepState state) {
         TxnStep *s = &t->steps[i];
-        usec_t now = now_usec(CLOCK_REALTIME);
 
         assert(i < t->n_steps);
 
-        if (state == STEP_BEGUN || state == STEP_UNDO_BEGUN) {
+        if (state == STEP_BEGUN) {
                 s->attempts++;
-                s->begun_realtime_usec = now;
-                s->took_usec = 0;
-        } else if (s->state == STEP_BEGUN || s->state == STEP_UNDO_BEGUN)
-                s->took_usec = now > s->begun_realtime_usec ? now - s->begun_realtime_usec : 0;
+                s->begun_realtime_usec = now_usec(CLOCK_REALTIME);
+                s->took_usec = s->bytes = 0;
+        } else if (state == STEP_UNDO_BEGUN) {
+                s->attempts++;
+                s->undo_begun_realtime_usec = now_usec(CLOCK_REALTIME);
+                s->undo_took_usec = 0;
+        } else if (s->state == STEP_BEGUN)
+                s->took_usec = since_usec(s->begun_realtime_usec);
+        else if (s->state == STEP_UNDO_BEGUN)
+                s->undo_took_usec = since_usec(s->undo_begun_realtime_usec);
         s->state = state;
         return txn_save(t);
+}
+
+int txn_give_up(Txn *t, size_t i, const char *why) {
+        assert(i < t->n_steps);
+
+        return free_and_strdup(&t->steps[i].why, why) < 0 ? -ENOMEM : txn_mark(t, i, STEP_FAILED);
 }
 
 int txn_set_cause(Txn *t, const char *step, const char *cause, const char *advice) {
@@ -399,8 +473,12 @@ int txn_turn_back(Txn *t, const char *step, const char *cause, const char *advic
         t->direction = TXN_BACK;
         t->back_cause = mfree(t->back_cause);
         t->back_cause_step = mfree(t->back_cause_step);
-        for (size_t i = 0; i < t->n_steps; i++)
+        for (size_t i = 0; i < t->n_steps; i++) {
                 t->steps[i].attempts = 0;
+                if (t->steps[i].state == STEP_BEGUN &&
+                                t->steps[i].took_usec == 0) /* that is how long it took to fail */
+                        t->steps[i].took_usec = since_usec(t->steps[i].begun_realtime_usec);
+        }
         t->plan->ready_since_realtime_usec = 0;
         return txn_save(t);
 }

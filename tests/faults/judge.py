@@ -15,7 +15,7 @@ import upgrade
 OLD, NEW = "4.3.12", "4.4.0"
 
 #: Written by the machine itself while it runs, or judged on its own below.
-VOLATILE = ("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log", "/var/cache", "/var/lib/systemd", "/faults", "/root",
+VOLATILE = ("/proc", "/sys", "/dev", "/run", "/lost+found", "/tmp", "/var/tmp", "/var/log", "/var/cache", "/var/lib/systemd", "/faults", "/root",
             "/var/lib/dpkg", "/var/lib/rpm", "/etc/machine-id", "/etc/ld.so.cache", "/usr/lib/sysimage/rpm", upgrade.STATE)
 
 #: Whose content counts, besides the node's own directories; of the rest size and time are enough.
@@ -118,14 +118,14 @@ def settle(m, timeout=240):
 def _left(m):
     """What an upgrade that is over may not leave, whatever its outcome."""
     losses = []
-    for name in ("transaction", "hold"):
+    for name in ("transaction", "hold", "reserve"):
         if m.exists(f"{upgrade.STATE}/{name}"):
             losses.append(f"left over: {upgrade.STATE}/{name}")
     for command, what in (
             ("ls -d /run/systemd/system/emqx*.d /run/systemd/transient/emqx* /run/systemd/system/emqx* /run/systemd/system.control/emqx* "
              "2>/dev/null", "runtime unit"),
             ("systemctl list-units --all --no-legend --plain 'emqx-upgrade-step-*' | cut -d' ' -f1", "step unit"),
-            (f"find {upgrade.STATE} /run/emqx-upgrade \\( -name '.*' -o -name '*.tmp' -o -name '*.part' \\) "
+            (f"find {upgrade.STATE} /run/emqx-upgrade \\( -name '.*' -o -name '*.tmp' -o -name '*.part' -o -name '*.gone' \\) "
              "-not -path '*/tree/*' -not -path '*/after/*' 2>/dev/null", "temporary file"),
             ("dpkg --audit; find /var/lib/dpkg/updates /var/lib/dpkg/tmp.ci -type f 2>/dev/null", "in dpkg's database"),
             ("find / -xdev \\( -name '*.dpkg-new' -o -name '*.dpkg-tmp' -o -name '*.dpkg-bak' \\) -not -path '/var/lib/emqx-upgrade/*' "
@@ -140,20 +140,29 @@ def _left(m):
 
 def _backups(m, outcome, before):
     """Every backup is whole, and has its record; that of an upgrade that was done is what the node had."""
-    losses = []
+    losses, trees = [], {}
     names = m.run(f"ls {upgrade.STATE}/backups 2>/dev/null", check=False).stdout.split()
     for name in names:
         path = f"{upgrade.STATE}/backups/{name}"
         if not m.exists(f"{upgrade.STATE}/history/{name}.json"):
             losses.append(f"backup {name} has no record")
-        for tree in m.run(f"ls {path}/tree 2>/dev/null", check=False).stdout.split():
+        if not m.exists(f"{path}/tree") and not m.exists(f"{path}/backup.tar.zst"):
+            losses.append(f"backup {name} has neither a tree nor an archive")
+            continue
+        if outcome == NEW and m.exists(f"{path}/tree") and m.exists(f"{path}/backup.tar.zst"):
+            losses.append(f"backup {name} has its tree beside its archive")
+        try:
+            trees[name] = upgrade.backup_trees(m, name)
+        except Exception as e:  # noqa: BLE001, a digest that is wrong, or an archive that tar does not read
+            losses.append(f"backup {name} cannot be read: {e}")
+            continue
+        for tree in m.run(f"ls {trees[name]}", check=False).stdout.split():
             if not m.exists(f"{path}/{tree}.manifest"):
                 losses.append(f"backup {name} is half-written: {tree} has no manifest")
     if outcome == NEW:
         whole = []
-        for name in names:
-            saved = upgrade.tree(m, f"{upgrade.STATE}/backups/{name}/tree/etc", without=()) \
-                if m.exists(f"{upgrade.STATE}/backups/{name}/tree/etc") else {}
+        for path in trees.values():
+            saved = upgrade.tree(m, f"{path}/etc", without=()) if m.exists(f"{path}/etc") else {}
             # type, mode, owner, group, …, content
             mine = {path: (v[0], v[1], v[2], v[3], v[6], v[7]) for path, v in saved.items()}
             had = {path[len(m.etc) + 1:]: (v[0], v[1], v[2], v[3], v[6], v[8]) for path, v in before.files.items()
@@ -202,6 +211,15 @@ def _status(m, outcome):
     return [] if result in wanted else [f"status tells {result!r}, the machine is on {outcome}"]
 
 
+def _kept(m, outcome):
+    """What the new version wrote before it was taken back is kept beside; rig.py has it write something."""
+    started = m.read("/faults/started").split() if m.exists("/faults/started") else []
+    if outcome != OLD or NEW not in started:
+        return []
+    kept = m.run(f"ls {upgrade.STATE}/backups/*/after/*/written-by-{NEW}", check=False)
+    return [] if kept.returncode == 0 else [f"what {NEW} has written is not kept"]
+
+
 def judge(m, before, done, messages):
     """(OLD, NEW or None, [losses]): before is this machine's snapshot, done one of a machine with a clean upgrade."""
     settled = settle(m)
@@ -214,6 +232,7 @@ def judge(m, before, done, messages):
     losses += _node(m, outcome)
     losses += differences(before, snapshot(m)) if outcome == OLD else differences(done, snapshot(m), m.disk != "overlay")
     losses += _backups(m, outcome, before)
+    losses += _kept(m, outcome)
     losses += _package_files(m)
     losses += _status(m, outcome)
     back = upgrade.retained(m, len(messages))

@@ -6,10 +6,12 @@ its how-manieth run that is: conduct.0, resume.0, step-NAME.0, step-NAME--undo.0
 
 import pathlib
 import sys
+import threading
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import conftest  # noqa: E402
+import upgrade  # noqa: E402
 from judge import HELPER, REAL  # noqa: E402
 from machine.machine import remove_dead_runs  # noqa: E402, F401
 
@@ -37,9 +39,10 @@ esac
 n=0
 while ! mkdir "/faults/log/$key.$n" 2>/dev/null && [ $n -lt 1000 ]; do n=$((n + 1)); done
 if [ -e /faults/record ]; then
-        exec strace -D -qq -y -o "/faults/log/$key.$n/trace" -e "trace=$(cat /faults/record)" "$real" "$@"
+        exec strace -D -qq -y -ttt -o "/faults/log/$key.$n/trace" -e "trace=$(cat /faults/record)" "$real" "$@"
 fi
 if [ -e $plan ] && read -r wanted call action <$plan && [ "$wanted" = "$key.$n" ] && mkdir /faults/hit 2>/dev/null; then
+        echo $$ >/faults/hit/pid
         exec strace -D -qq -y -o /faults/hit/trace -e "trace=$call" -e "inject=$call:$action" "$real" "$@"
 fi
 exec "$real" "$@"
@@ -49,6 +52,21 @@ DROP_IN = """[Service]
 SystemCallFilter=
 NoNewPrivileges=no
 ReadWritePaths=/faults
+"""
+
+
+#: Each version makes files in the data of the node, removes one of the other's, and writes into /faults/started that it was started.
+WITNESS = r"""#!/bin/sh
+version=$(sed -n 's/^REL_VSN=.\(.*\).$/\1/p' %(root)s/releases/emqx_vars | tail -n 1)
+[ -e "%(data)s/written-by-$version" ] || touch -d @0 "%(data)s/written-by-$version"
+for file in "%(data)s"/only-*; do
+        [ "$file" = "%(data)s/only-$version" ] || rm -f "$file"
+done
+if [ ! -e "%(data)s/only-$version" ]; then
+        echo "$version" >"%(data)s/only-$version"
+        touch -d @0 "%(data)s/only-$version"
+fi
+echo "$version" >>/faults/started
 """
 
 
@@ -62,11 +80,22 @@ class Rig:
 
     def __init__(self, kind="deb", way="there", package=None, helper=None):
         self.kind, self.way, self.helper = kind, way, helper
+        self.lock, self.idle = threading.Lock(), []
         self.package = pathlib.Path(package).resolve() if package else conftest.unwrapped(conftest.emqx_upgrade_deb)()
         self.node_packages = conftest.unwrapped(conftest.node_packages)()
         self.root = conftest.unwrapped(conftest.populated_root)(self.package, self.node_packages)("4.3.12", kind)  # before threads begin
 
     def machine(self, disk="overlay"):
+        """One that is as new: booted, or given back."""
+        with self.lock:
+            m = self.idle.pop() if disk == "overlay" and self.idle else None
+        if m:
+            try:
+                self._forget(m)
+            except BaseException:
+                m.stop()
+                raise
+            return m
         m = conftest._boot_node(lambda *_: self.root, self.node_packages, target=self.TARGETS[self.way], kind=self.kind, disk=disk)
         try:
             self._install(m)
@@ -74,6 +103,22 @@ class Rig:
             m.stop()
             raise
         return m
+
+    def _forget(self, m):
+        """What an upgrade leaves on purpose, and what the rig has noted of it."""
+        m.run(f"rm -rf {upgrade.STATE}/backups {upgrade.STATE}/history /run/emqx-upgrade/* /faults/*; mkdir -m 777 /faults/log; "
+              "systemctl reset-failed; journalctl --rotate --vacuum-time=1s")
+        m.run(["runuser", "-u", "emqx", f"{REAL}/witness"])
+
+    def give_back(self, m):
+        """The judge has found it as it was before, so that the next point can have it."""
+        with self.lock:
+            self.idle.append(m)
+
+    def stop(self):
+        for m in self.idle:
+            m.stop()
+        self.idle.clear()
 
     def _install(self, m):
         m.path("/faults/log").mkdir(parents=True)
@@ -88,5 +133,8 @@ class Rig:
             m.push(self.helper, f"{REAL}/{pathlib.Path(HELPER).name}")
         for unit in ("emqx-upgrade@", "emqx-upgrade-rollback@", "emqx-upgrade-resume", "emqx-upgrade-step-"):
             m.write(f"/etc/systemd/system/{unit}.service.d/faults.conf", DROP_IN)
+        m.write(f"{REAL}/witness", WITNESS % {"root": m.root_dir, "data": m.data}, mode=0o755)
+        m.write("/etc/systemd/system/emqx.service.d/witness.conf", f"[Service]\nExecStartPre={REAL}/witness\n")
+        m.run(["runuser", "-u", "emqx", f"{REAL}/witness"])  # the one that runs was started without
         # One date for what the rig itself has put there: the judge compares machines.
-        m.run(f"touch -d @0 /etc/systemd/system/emqx-upgrade*.d/faults.conf {MANAGERS[self.kind] or ''} && systemctl daemon-reload")
+        m.run(f"touch -d @0 /etc/systemd/system/emqx*.d/*.conf {MANAGERS[self.kind] or ''} && systemctl daemon-reload")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One point: an upgrade that is broken there once, and what became of the machine."""
 
+import pathlib
 import time
 
 import judge
@@ -8,16 +9,91 @@ import upgrade
 from machine.machine import MachineError
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
-FAULTS = ("kill", *ERRORS, "power")
+POWER = {"power": "ext4", "power-xfs": "xfs", "power-btrfs": "btrfs"}
+
 FROZEN_USEC = 300_000_000
 
 
-def _action(fault, n):
+# --- what happens to a machine one of whose programs stands still ---
+
+def _kill_unit(m, point):
+    """systemd kills whatever is in the unit, dpkg or rpm and its scripts too."""
+    m.run(["systemctl", "kill", "--signal=KILL", _unit_of(m)])
+
+
+def _unit_of(m):
+    lines = m.run(["cat", f"/proc/{_pid(m)}/cgroup"]).stdout.splitlines()
+    return next(line for line in lines if line.startswith("0::")).rsplit("/", 1)[1]
+
+
+def _run_out_of_memory(m, point):
+    """The kernel's own killer, by a control group whose limit is below what the process has next.
+
+    Not MemoryMax=: the machine's systemd has no memory controller where the host's is of cgroup v1."""
+    group = pathlib.Path("/sys/fs/cgroup/memory") / m.name
+    if not group.parent.joinpath("memory.limit_in_bytes").exists():
+        raise MachineError("this host has no memory controller of cgroup v1")
+    group.mkdir(exist_ok=True)
+    group.joinpath("memory.limit_in_bytes").write_text("4096")
+    group.joinpath("cgroup.procs").write_text(str(_pid_here(m)))
+
+
+def _restart_bus(m, point):
+    m.run("systemctl kill --signal=KILL dbus.service; systemctl start dbus.service")
+
+
+def _reexec(m, point):
+    m.run(["systemctl", "daemon-reexec"])
+
+
+def _stop(m, point):
+    m.run(["systemctl", "--no-block", "stop", "emqx-upgrade@4.4.0.service"])
+
+
+def _reboot(m, point):
+    m.reboot(meanwhile=lambda: _go_on(m))
+
+
+def _poweroff(m, point):
+    m.poweroff(meanwhile=lambda: _go_on(m))
+    m.boot()
+
+
+def _fill(m, point):
+    """By somebody else, until the upgrade is over."""
+    m.fill_disk("/var/lib", leave_bytes=0)
+
+
+#: What befalls the machine while the program stands still behind a call; it then goes on, if it is there.
+ACTIONS = {"full": _fill, "unit-kill": _kill_unit, "oom": _run_out_of_memory, "dbus": _restart_bus, "reexec": _reexec,
+           "stop": _stop, "reboot": _reboot, "poweroff": _poweroff}
+
+FAULTS = ("kill", *ERRORS, *POWER, *ACTIONS)
+
+#: Where each is tried; see points.py.
+SORTS = {**dict.fromkeys(("kill", *ERRORS), ("call",)), **dict.fromkeys(POWER, ("event", "moment")),
+         **dict.fromkeys(ACTIONS, ("event",)), "full": ("call", "event"), "unit-kill": ("call",), "oom": ("call",)}
+
+
+def fits(fault, point):
+    """systemd has no unit of its own for the conductor's children; what is to be killed is in that of a step."""
+    if fault in ("unit-kill", "oom"):
+        return point.key.startswith(("step-", "dpkg-", "rpm-"))
+    return True
+
+
+# --- standing still, and going on ---
+
+def _plan(fault, point):
     if fault == "kill":
-        return f"signal=SIGKILL:when={n}"
-    if fault == "power":
-        return f"delay_enter={FROZEN_USEC}:when={n}"  # it stands still there until the power goes
-    return f"error={fault}:when={n}"
+        action = f"signal=SIGKILL:when={point.n}"
+    elif fault in POWER:
+        action = f"delay_enter={FROZEN_USEC}:when={point.n}"  # it stands still there until the power goes
+    elif fault in ACTIONS:
+        action = f"signal=SIGSTOP:when={point.n}"
+    else:
+        action = f"error={fault}:when={point.n}"
+    return f"{point.key} {point.call} {action}\n"
 
 
 def _trace(m):
@@ -25,9 +101,32 @@ def _trace(m):
     return path.read_text(errors="replace") if path.exists() else ""
 
 
-def _stands_still(m, n):
+def _pid(m):
+    return m.read("/faults/hit/pid").strip()
+
+
+def _pid_here(m):
+    """The same process as this host numbers it."""
+    for status in pathlib.Path("/proc").glob("[0-9]*/status"):
+        try:
+            words = next((line.split() for line in status.read_text().splitlines() if line.startswith("NSpid:")), ())
+            mine = m.name in status.with_name("cgroup").read_text()
+        except OSError:
+            continue
+        if mine and len(words) > 2 and words[-1] == _pid(m):
+            return int(status.parent.name)
+    raise MachineError("the process that stands still is gone")
+
+
+def _go_on(m):
+    m.run(["kill", "-CONT", _pid(m)], check=False)
+
+
+def _stands_still(m, fault, n):
     """strace prints a call when it begins: the last line without an end is the one that waits."""
     trace = _trace(m)
+    if fault in ACTIONS:
+        return "--- stopped by SIGSTOP ---" in trace
     return trace and not trace.endswith("\n") and trace.count("\n") - trace.count("\n---") >= n - 1
 
 
@@ -39,46 +138,90 @@ def _hit(m, fault):
     return marked[0][:200] if marked else ""
 
 
-def _upgrade_with_power_cut(m, point):
+def _is_over(m):
+    return m.exists(f"{upgrade.STATE}/history") and judge.settle(m, timeout=2)
+
+
+def _await_point(m, fault, point):
+    """The line it stands still at; "" where the upgrade came to its end without."""
+    def reached():
+        if _stands_still(m, fault, point.n):
+            return "yes"
+        return "over" if _is_over(m) else None
+    if m.wait_until(reached, timeout=240, every=0.05) != "yes":
+        return ""
+    return [line for line in _trace(m).splitlines() if not line.startswith("---")][-1][:200]
+
+
+def _await_moment(m, point):
+    time.sleep(point.n / 1000)
+    return "" if m.exists(f"{upgrade.STATE}/history") and not m.exists(f"{upgrade.STATE}/transaction") else f"{point.n} ms"
+
+
+def _upgrade(m, fault, point):
+    """Runs it with the fault; returns what was hit, "" for nothing."""
+    if fault == "kill" or fault in ERRORS:
+        upgrade.start(m, timeout=600)
+        return None  # is told by the trace once all is over
     m.run("sync")
     upgrade.start(m, block=False)
+    hit = _await_moment(m, point) if point.key == "moment" else _await_point(m, fault, point)
+    if fault in POWER:
+        m.power_cut()
+        m.path("/faults/plan").unlink(missing_ok=True)
+        m.boot()
+    elif hit:
+        ACTIONS[fault](m, point)
+        if m.leader:
+            _go_on(m)
+    return hit
 
-    def reached():
-        if _stands_still(m, point.n):
-            return "yes"
-        return "over" if m.exists(f"{upgrade.STATE}/history") and judge.settle(m, timeout=2) else None
-    hit = m.wait_until(reached, timeout=60, every=0.02) == "yes"
-    last = _trace(m).splitlines()[-1][:200] if hit else ""
-    m.power_cut()
-    m.path("/faults/plan").unlink(missing_ok=True)
-    m.boot()
-    return last
+
+def _removed(group):
+    try:
+        group.rmdir()
+    except OSError:
+        return False
+    return True
 
 
-def run_point(rig, fault, point, done):
-    """A dict for the result file; `losses` is empty where nothing was lost. done: snapshot of a clean upgrade."""
+def _clean_up(m, fault):
+    if fault == "full":
+        judge.settle(m)
+        if m.path("/var/lib/.filler").exists():
+            m.free_disk("/var/lib")
+    group = pathlib.Path("/sys/fs/cgroup/memory") / m.name
+    if group.exists():
+        for pid in group.joinpath("cgroup.procs").read_text().split():
+            group.parent.joinpath("cgroup.procs").write_text(pid)
+        m.wait_until(lambda: _removed(group), timeout=10)  # what was killed may still be on its way out
+
+
+def run_point(rig, fault, point, done, again=False):
+    """A dict for the result file; `losses` is empty where nothing was lost. done: snapshot of a clean upgrade.
+
+    again: a machine that is like it was before serves for the next point too."""
     begin = time.monotonic()
     result = {"kind": rig.kind, "way": rig.way, "fault": fault, **point._asdict(), "hit": "", "outcome": None, "losses": [], "journal": ""}
     m = None
     try:
-        m = rig.machine(disk="ext4" if fault == "power" else "overlay")
+        m = rig.machine(disk=POWER.get(fault, "ext4" if fault == "full" else "overlay"))
         messages = upgrade.retained(m, m.n_retained)
-        m.write("/faults/plan", f"{point.key} {point.call} {_action(fault, point.n)}\n")
+        m.write("/faults/plan", _plan(fault, point))
         before = judge.snapshot(m)
-        if fault == "power":
-            result["hit"] = _upgrade_with_power_cut(m, point)
-        else:
-            upgrade.start(m, timeout=300)
+        hit = _upgrade(m, fault, point)
+        _clean_up(m, fault)
         result["outcome"], result["losses"] = judge.judge(m, before, done, messages)
-        if fault != "power":
-            result["hit"] = _hit(m, fault)
+        result["hit"] = _hit(m, fault) if hit is None else hit
         result["journal"] = m.run("journalctl --no-pager -o short-precise -u 'emqx*' -n 400", check=False).stdout
     except MachineError as e:
         result["losses"].append(f"the machine does not answer: {e}")
         if m and m.leader:
             result["journal"] = m.run("journalctl --no-pager -o short-precise -n 400", check=False).stdout
     finally:
-        if m:
+        if m and again and m.disk == "overlay" and result["outcome"] == judge.OLD and not result["losses"]:
+            rig.give_back(m)
+        elif m:
             m.stop()
     result["sec"] = round(time.monotonic() - begin, 1)
     return result

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A seeded sample of the campaign: a point of the programs that matter most, with a fault each.
+"""A seeded sample of the campaign: a point of the programs that matter most, with a fault each; what systemd, a reboot or
+the other file systems do, the campaign and test_interruptions.py see to.
 
 EMQX_UPGRADE_TEST_SEED=N takes other points. The seed and the point are printed, with how to try that point again."""
 
 import os
 import pathlib
 import random
+import runpy
 import sys
 
 import pytest
@@ -25,14 +27,15 @@ def work():
 
 
 @pytest.mark.parametrize("way, fault, key", [
-    ("there", "kill", "conduct.0"), ("there", "kill", "step-backup.0"), ("there", "kill", "dpkg--remove.0"),
-    ("there", "kill", "dpkg--install.0"), ("there", "ENOSPC", "step-backup.0"), ("there", "EIO", "step-restore.0"),
-    ("there", "EROFS", "dpkg--install.0"), ("there", "EDQUOT", "conduct.0"), ("there", "power", "conduct.0"),
-    ("back", "kill", "step-backup--undo.0"),
+    ("there", "kill", "conduct.0"), ("there", "kill", "dpkg--install.0"), ("there", "ENOSPC", "step-backup.0"),
+    ("there", "EIO", "step-restore.0"), ("there", "EROFS", "dpkg--install.0"), ("there", "EDQUOT", "conduct.0"),
+    ("there", "power", "conduct.0"), ("there", "full", "dpkg--install.0"), ("there", "unit-kill", "dpkg--remove.0"),
+    ("there", "oom", "step-backup.0"), ("there", "dbus", "conduct.0"), ("back", "kill", "step-backup--undo.0"),
 ])
 def test_one_fault(work, way, fault, key):
-    found, done = points.recorded(work[way])
-    mine = [p for p in found if p.key == key]
+    found, done, took_ms = points.recorded(work[way])
+    found += points.moments(100, took_ms * 9 // 10, SEED)
+    mine = [p for p in found if p.key == key and points.sort(p) in run.SORTS[fault] and run.fits(fault, p)]
     assert mine, f"an upgrade that nobody disturbs does nothing in {key}"
     point = random.Random(f"{SEED} {fault} {key}").choice(mine)
 
@@ -45,3 +48,9 @@ def test_one_fault(work, way, fault, key):
             break
     assert not result["losses"], "\n".join(result["losses"]) + f"\n{result['journal']}"
     assert result["hit"], "the fault did not come about"
+
+
+def test_mutants_have_their_places():
+    mutants = runpy.run_path(str(pathlib.Path(__file__).with_name("mutants")))
+    assert len(mutants["MUTANTS"]) >= 10
+    mutants["check_places"](pathlib.Path(__file__).parents[2])

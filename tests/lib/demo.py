@@ -19,6 +19,7 @@ from system import upgrade  # noqa: E402
 
 WIDTH = 48
 UPGRADE_TIMEOUT_SEC = 300
+REPORT = pathlib.Path("/var/tmp/emqx-upgrade-demo.html")
 
 
 def say(text):
@@ -64,6 +65,7 @@ def main(kind):
         # All of its journal from the first line on: a new unit has no older ones.
         follow = m.spawn(["journalctl", "-f", "--no-tail", "-o", "short-precise", "-u", "emqx-upgrade@4.4.0"],
                          stdout=subprocess.PIPE, text=True)
+        watch = m.spawn(["emqx-upgrade", "watch"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         started = m.spawn(["systemctl", "start", "emqx-upgrade@4.4.0"])
         watchdog = threading.Timer(UPGRADE_TIMEOUT_SEC, m.kill)
         watchdog.start()
@@ -75,6 +77,17 @@ def main(kind):
         watchdog.cancel()
         follow.terminate()
         print(f"  systemctl's exit status: {result}")
+
+        say("# emqx-upgrade watch     (the same meanwhile, in another terminal; drawn in place where it is one)")
+        print("".join(f"  {line}\n" for line in watch.communicate(timeout=60)[0].splitlines()), end="")
+        print(f"  watch's exit status: {watch.returncode}")
+
+        say("# emqx-upgrade status")
+        print(m.run("emqx-upgrade status", env={"COLUMNS": "100"}).stdout, end="")
+
+        say("# emqx-upgrade report -o report.html")
+        REPORT.write_text(m.run("emqx-upgrade report").stdout)
+        print(f"  {REPORT}, to be read in a browser")
 
         say("Timeline")
         timeline(upgrade.events(m, "step-done"))
@@ -95,7 +108,7 @@ def main(kind):
         m.stop()
         with contextlib.suppress(OSError):
             WORK.rmdir()  # unless others have machines there
-    say("Done. Nothing is left but the cache: " + str(CACHE) if ok else "THE UPGRADE DID NOT DO WHAT IT SHOULD")
+    say(f"Done. Nothing is left but the report, {REPORT}, and the cache, {CACHE}" if ok else "THE UPGRADE DID NOT DO WHAT IT SHOULD")
     return 0 if ok else 1
 
 

@@ -15,9 +15,9 @@ import time
 import xml.etree.ElementTree as ET
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
-SUITES = ("build", "unit", "sanitizers", "static", "distcheck", "machine", "node", "system", "faults")
+SUITES = ("build", "unit", "sanitizers", "static", "distcheck", "machine", "node", "system", "releases", "faults")
 BESIDE = ("static", "distcheck")  # use the processor while machines boot and wait
-TIMEOUT_SEC, PYTEST_TIMEOUT_SEC = 900, 2700
+TIMEOUT_SEC, PYTEST_TIMEOUT_SEC = 900, 3900
 CASE_RE = re.compile(r"^\[ +(OK|FAILED|SKIPPED|ERROR) +\] (\w+)$", re.M)
 FOREIGN_ENVIRONMENT = ("CC", "CFLAGS", "CPPFLAGS", "LDFLAGS", "LIBRARY_PATH", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "CDPATH",
                        "PYTEST_ADDOPTS", "PYTHONPATH", "GIT_DIR", "GIT_WORK_TREE", "XDG_RUNTIME_DIR")
@@ -210,7 +210,7 @@ class Run:
             return
         since, results = time.monotonic(), self.results[suite]
         try:
-            if suite in ("machine", "node", "system", "faults"):
+            if suite in ("machine", "node", "system", "releases", "faults"):
                 self.pytest(suite)
             else:
                 getattr(self, f"suite_{suite}")()

@@ -6,11 +6,12 @@
         m.journal("_SYSTEMD_UNIT=emqx.service")
 
 Its root is an overlay over a cached directory (disk="overlay"), or a file system of its own in an image, loop-mounted
-(disk="ext4", "xfs"), which can lose its power. Everything it leaves goes away with stop(); what a killed run has left
+(disk="ext4", "xfs", "btrfs"), which can lose its power. Everything it leaves goes away with stop(); what a killed run has left
 is removed when the next one begins.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -27,14 +28,21 @@ WORK = pathlib.Path(os.environ.get("EMQX_UPGRADE_TEST_WORK", "/var/tmp/emqx-upgr
 BOOT_TIMEOUT_SEC = 60
 IMAGE_BYTES = 3 << 30
 
-# A control group of its own: without one, two machines would share theirs, unit by unit.
+# A control group of its own: without one, two machines would share theirs, unit by unit. The disks of other machines would
+# stay mounted in a copy of this host's mounts for as long as this one lives.
 NSPAWN = """
 echo $$ >"$CGROUP/cgroup.procs"
 mount --make-rprivate /
+for other in "$WORK"/*/root; do
+    [ "$other" = "$OWN" ] || umount -l "$other" 2>/dev/null
+done
 mount -t tmpfs tmpfs /run
 mkdir -p /run/systemd/system
 exec env SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 "$@"
 """
+
+# What logind queues when nobody holds the shutdown off. Where one does, as an upgrade for a while, it refuses root too (257).
+GO_DOWN = ["systemctl", "--no-block", "--job-mode=replace-irreversibly", "start"]
 
 
 def _cgroup_top():
@@ -46,16 +54,16 @@ def _cgroup_top():
 
 
 def _remove_cgroup(path):
-    """Ends every process in it, then removes it with all below."""
-    if not path.exists():
-        return
-    path.joinpath("cgroup.kill").write_text("1")
-    deadline = time.monotonic() + 10
-    while "populated 1" in path.joinpath("cgroup.events").read_text() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    for directory, _, _ in os.walk(path, topdown=False):
-        with contextlib.suppress(OSError):
-            os.rmdir(directory)
+    """Ends every process in it, then removes it with all below, and what nspawn has made of that name beside v1's systemd."""
+    if path.exists():
+        path.joinpath("cgroup.kill").write_text("1")
+        deadline = time.monotonic() + 10
+        while "populated 1" in path.joinpath("cgroup.events").read_text() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    for top in (path, pathlib.Path("/sys/fs/cgroup/systemd", path.name)):
+        for directory, _, _ in os.walk(top, topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(directory)
 
 
 class MachineError(Exception):
@@ -197,6 +205,8 @@ class Machine:
                 subprocess.run(["mount", "-o", "loop", image, mount], check=True)
                 try:
                     subprocess.run(["cp", "-a", f"{self.root}/.", mount], check=True)
+                    # A machine that booted meanwhile has a copy of this mount in its namespace, which outlives it here.
+                    subprocess.run(["sync", "-f", mount], check=True)
                 finally:
                     subprocess.run(["umount", mount], check=True)
         name = f"image-{self.disk}-{self.root.parent.name.rsplit('-', 1)[0]}"
@@ -236,7 +246,7 @@ class Machine:
         cgroup.mkdir()
         self._nspawn = subprocess.Popen(["unshare", "-m", "sh", "-c", NSPAWN, "sh", *argv], stdin=subprocess.DEVNULL,
                                         stdout=self._console, stderr=self._console, start_new_session=True,
-                                        env={**os.environ, "CGROUP": str(cgroup)})
+                                        env={**os.environ, "CGROUP": str(cgroup), "WORK": str(WORK), "OWN": str(self.top)})
         (self.work / "pid").write_text(f"{self._nspawn.pid} {_started(self._nspawn.pid)}")
         deadline = begin + BOOT_TIMEOUT_SEC
         while not self._is_up():
@@ -271,15 +281,17 @@ class Machine:
         self._console.close()
         return True
 
-    def poweroff(self, timeout=120):
-        """An orderly shutdown."""
-        self.run(["systemctl", "poweroff"], check=False)
+    def poweroff(self, timeout=120, meanwhile=lambda: None):
+        """An orderly shutdown, whoever holds it off; meanwhile() is called once it has been asked for."""
+        self.run([*GO_DOWN, "poweroff.target"], check=False)
+        meanwhile()
         if not self._wait_for_end(timeout):
             raise MachineError(f"{self.name} did not power off")
 
-    def reboot(self, timeout=120):
-        """systemctl reboot, and up again. With --keep-unit nspawn leaves the second boot to its caller."""
-        self.run(["systemctl", "--no-block", "reboot"], check=False)
+    def reboot(self, timeout=120, meanwhile=lambda: None):
+        """A reboot, whoever holds it off, and up again. With --keep-unit nspawn leaves the second boot to its caller."""
+        self.run([*GO_DOWN, "reboot.target"], check=False)
+        meanwhile()
         if not self._wait_for_end(timeout):
             raise MachineError(f"{self.name} did not go down")
         self.boot()
@@ -295,10 +307,34 @@ class Machine:
         """What was not synced is lost: the file system is shut down without a flush, then mounted again."""
         if self.disk == "overlay":
             raise MachineError("an overlay cannot lose its power; use disk=\"ext4\"")
-        subprocess.run(["xfs_io", "-x", "-c", "shutdown", self.top], check=True)
+        if self.disk == "btrfs":
+            self._cut_off_image()
+        else:
+            subprocess.run(["xfs_io", "-x", "-c", "shutdown", self.top], check=True)
         self.kill()
         self._unmount()
+        self._change_image()
         self._mount_image()
+
+    def _change_image(self):
+        """What is on the disk, on another one: a machine that was booted meanwhile, whoever's, has a copy of the mount in its
+        namespace, which keeps the old one in use for as long as it lives."""
+        image, copy = self.work / "image", self.work / "image.copy"
+        subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+        if self.disk == "btrfs":
+            subprocess.run(["chattr", "-i", image], check=True)
+        copy.rename(image)
+
+    def _cut_off_image(self):
+        """btrfs cannot be shut down; its disk can: from one moment on no write reaches the image, since ext4 refuses to write
+        to an immutable file, whoever has it open."""
+        image = self.work / "image"
+        with open(image, "r+b", buffering=0) as f:
+            subprocess.run(["chattr", "+i", image], check=True)
+            with contextlib.suppress(PermissionError):
+                os.pwrite(f.fileno(), os.pread(f.fileno(), 1, 0), 0)
+                subprocess.run(["chattr", "-i", image], check=False)
+                raise MachineError(f"the file system of {image} lets an immutable file be written to: it cannot be cut off")
 
     def stop(self):
         self.kill()
@@ -393,7 +429,11 @@ class Machine:
         path = self.path(inside)
         vfs = os.statvfs(path)
         with open(path / ".filler", "wb") as f:
-            os.posix_fallocate(f.fileno(), 0, vfs.f_bavail * vfs.f_frsize - leave_bytes)
+            try:
+                os.posix_fallocate(f.fileno(), 0, vfs.f_bavail * vfs.f_frsize - leave_bytes)
+            except OSError as e:
+                if e.errno != errno.ENOSPC:  # who writes meanwhile has taken some of it: it is full
+                    raise
 
     def free_disk(self, inside):
         self.path(inside).joinpath(".filler").unlink()

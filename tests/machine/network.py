@@ -8,12 +8,16 @@ import shutil
 import subprocess
 import uuid
 
+from .cache import digest
 from .machine import claim_work, remove_dead_runs, WORK
+
+#: Runs that work elsewhere have networks too, and none of their directories here.
+PREFIX = f"eu-{digest(WORK)[:4]}"
 
 
 class Network:
     def __init__(self):
-        self.name = f"eu-{uuid.uuid4().hex[:8]}"
+        self.name = f"{PREFIX}-{uuid.uuid4().hex[:8]}"
         self._next = 1
         self.work, self._lock = claim_work(self.name)
         subprocess.run(["ip", "netns", "add", self.name], check=True)
@@ -57,6 +61,6 @@ class Network:
 def remove_dead_networks():
     """Those of runs that were killed: a run that lives has its directory, which remove_dead_runs() leaves."""
     remove_dead_runs()
-    for path in pathlib.Path("/run/netns").glob("eu-*") if os.path.isdir("/run/netns") else []:
+    for path in pathlib.Path("/run/netns").glob(f"{PREFIX}-*") if os.path.isdir("/run/netns") else []:
         if not (WORK / path.name).exists():
             subprocess.run(["ip", "netns", "del", path.name], check=False)

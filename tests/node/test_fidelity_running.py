@@ -36,6 +36,12 @@ def test_facts_5_3_shapes_of_longer_output(node):
     assert "mqtt:tcp:external\n  listen_on       : 0.0.0.0:1883\n" in node.run("emqx_ctl listeners").stdout
     assert "Plugin(emqx_retainer, description=EMQ X Retainer, active=true)" in node.run("emqx_ctl plugins list").stdout
     assert re.search(r"Module\(emqx_mod_presence, description=.*, active=true\)", node.run("emqx_ctl modules list").stdout)
+    assert re.match("Rule rule:", node.run("emqx_ctl rules create 'SELECT 1'").stdout)
+    assert re.match("Resource resource:", node.run("emqx_ctl resources create web_hook -c secret").stdout)
+    assert re.match(r"rule\(id='rule:\d+', for='t/#', rawsql='SELECT 1', .*, enabled='true', description=''\)\n$",
+                    node.run("emqx_ctl rules list").stdout)
+    assert re.match(r"resource\(id='resource:\d+', type='web_hook', config=.*secret.*, status=\[#\{is_alive => true,"
+                    r"node => 'emqx@127.0.0.1'\}\], description=''\)\n$", node.run("emqx_ctl resources list").stdout)
     mnesia = node.run("emqx_ctl mnesia").stdout
     assert 'opt_disc. Directory "/var/lib/emqx/mnesia/emqx@127.0.0.1" is used.' in mnesia
     assert node.run("emqx eval 'emqx_alarm:get_alarms(activated)'").stdout == "[]\n"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Variants that are bad in one way, and how variants are built."""
 
+import re
 import subprocess
 
 import pytest
@@ -39,6 +40,16 @@ def test_variant_mute_accepts_and_says_nothing(started):
     m = started("4.4.0-mute")
     assert m.run("timeout 2 mosquitto_pub -t a -m b", check=False).returncode == 124
     assert "emqx is running" in m.run("curl -s http://127.0.0.1:8081/status").stdout
+
+
+@pytest.mark.parametrize("variant, command, without, with_", [
+    ("4.4.0-plugin-missing", "emqx_ctl plugins list", "emqx_recon, description=.*, active=true", "active=true"),
+    ("4.4.0-listener-missing", "emqx_ctl listeners", "mqtt:tcp:internal", "mqtt:tcp:external"),
+    ("4.4.0-alarm", "emqx eval 'emqx_alarm:get_alarms(activated)'", r"\[\]", "high_cpu_usage"),
+    ("4.4.0-logs-error", "cat /var/log/emqx/emqx.log.1", "nothing", r"\[error\] .*cannot do it")])
+def test_variants_that_are_ready_and_not_well(started, variant, command, without, with_):
+    said = started(variant).run(command).stdout
+    assert not re.search(without, said) and re.search(with_, said)
 
 
 def test_variant_bad_postinst(machine_factory, node_packages):

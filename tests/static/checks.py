@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Static checks: checks.py --list | NAME BUILD. Each prints what is wrong and exits with 1, or says nothing."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -107,6 +108,11 @@ def check_catalog(_):
     wrong += [f"{i}: in the catalog, but no event" for i in catalog if i not in events.values()]
     wrong += [f"{n}: not in emqx-upgrade.journal-fields(7)" for n, i in events.items() if i not in page]
     sent = "".join(text(n) for n in files("src/steps/*.c", "src/txn/*.c", "src/helper/*.c", "src/cli/*.c"))
+    for name in files("catalog/emqx-upgrade.*.catalog"):  # translations
+        translated = re.findall(r"^-- ([0-9a-f]{32})", text(name), re.M)
+        wrong += [f"{name}: {n} is not in it" for n, i in events.items() if i not in translated]
+        wrong += [f"{name}: {i} is no event" for i in translated if i not in events.values()]
+        wrong += [f"{name}: not in catalog/Makefile.inc"] if name not in text("catalog/Makefile.inc") else []
     return wrong + [f"{n}: never sent" for n in events if f"EVENT_{n}" not in sent]
 
 
@@ -123,13 +129,106 @@ def check_verbs_and_options(_):
     options = re.findall(r'\{ "([a-z-]+)", (?:no|required)_argument', source)
     wrong = [f"{v}: not in emqx-upgrade(1)" for v in verbs if not re.search(rf"\b{v}\b", page)]
     wrong += [f"--{o}: not in emqx-upgrade(1)" for o in options if o not in page.replace("\\", "")]
+    said = source[source.index("static void help("):source.index("static ExitStatus bad_usage(")]
+    wrong += [f"{v}: not in --help" for v in verbs if not re.search(rf'"  {v}\b', said)]
+    wrong += [f"--{o}: not in --help" for o in options if f"--{o}" not in said]
+    for shell in files("completions/*emqx-upgrade*"):
+        wrong += [f"{v}: not in {shell}" for v in verbs if not re.search(rf"\b{v}\b", text(shell))]
     return wrong if verbs and options else ["no verbs or options found in src/cli/main.c"]
+
+
+def check_exit_statuses_fields_and_files(_):
+    """What users go by, and the code has, is in the manual."""
+    manual = {name: text(name).replace("\\", "") for name in files("man/*.[1-8]")}
+    service, fields = manual["man/emqx-upgrade@.service.8"], manual["man/emqx-upgrade.journal-fields.7"]
+    statuses = re.findall(r"^\s+EXIT_\w+ = (\d+),", text("src/txn/engine.h"), re.M)
+    wrong = [f"exit status {s}: not in {n}" for n in ("man/emqx-upgrade@.service.8", "man/emqx-upgrade.1") for s in statuses
+             if f"\n.It {s}\n" not in manual[n][manual[n].index(".Sh EXIT STATUS"):]]
+    sent = re.findall(r'add_(?:text|number)\(e, "([A-Z_]+)"', text("src/journal/log.c"))
+    wrong += [f"{f}: a journal field, not in emqx-upgrade.journal-fields(7)" for f in sent if f not in fields]
+    wrong += [f"{s}: a step, not in emqx-upgrade@.service(8)" for s in re.findall(r'\.name = "(\w+)"', text("src/steps/table.c"))
+              if f"Cm {s}" not in service]
+    sources = "".join(text(n) for n in files("src/*/*.[ch]"))
+    paths = {p.rstrip("/") for p in re.findall(r'"(/(?:etc|var/lib|run)/emqx-upgrade[\w./-]*)"', sources)}
+    paths |= {"/var/lib/emqx-upgrade/" + p.split("/")[0] for p in re.findall(r'STATE_DIR "/(?!var/)([\w.-]+)', sources)}
+    wrong += [f"{p}: a file, in no manual page" for p in sorted(paths) if not any(p in page for page in manual.values())]
+    return wrong if statuses and sent and paths else ["no exit status, field or file found"]
+
+
+def check_schemas(_):
+    """Each is valid, and what is written into records is in theirs, with a description."""
+    import jsonschema
+
+    wrong = []
+    for name in files("schema/*.json"):
+        schema = json.loads(text(name))
+        jsonschema.Draft202012Validator.check_schema(schema)
+        wrong += [f"{name}: not in schema/Makefile.inc"] if name not in text("schema/Makefile.inc") else []
+        wrong += [f"{name}: not in emqx-upgrade(1)"] if pathlib.PurePath(name).name not in text("man/emqx-upgrade.1") else []
+    record = json.loads(text("schema/record.schema.json"))
+    plan = record["properties"]["plan"]["properties"]
+    written = re.findall(r"^\s+(?:TEXT|NUMBER|OPTIONAL_NUMBER)\((\w+)\),", text("src/steps/plan.c"), re.M)
+    wrong += [f"{f}: a field of the plan, not in record.schema.json" for f in written if f not in plan]
+    wrong += [f"{f}: in record.schema.json, no field of the plan" for f in plan
+              if f not in [*written, "trees", "checks", "reserves", "adapted", "members", "kept_aside", "log_marks", "baseline"]]
+    keys = re.findall(r'json_add\w*\(\w+, "(\w+)"', text("src/txn/txn.c") + text("src/txn/status.c"))
+    keys += re.findall(r'^\s+\{ "(\w+)", ', text("src/txn/txn.c"), re.M)
+    known = {*record["properties"], *record["properties"]["steps"]["items"]["properties"],
+             *record["properties"]["progress"]["properties"]}
+    wrong += [f"{k}: a field of records, not in record.schema.json" for k in keys if k not in known]
+    for verb in ("plan", "backups"):
+        schema = json.loads(text(f"schema/{verb}.schema.json"))
+        objects = [schema, *schema.get("properties", {}).values()]
+        known = {name for o in objects for name in {**o.get("properties", {}), **o.get("items", {}).get("properties", {})}}
+        printed = set(re.findall(r'json_add\w*\(\w+, "(\w+)"', text(f"src/cli/{verb}.c")))
+        wrong += [f"{k}: printed by {verb} --json, not in {verb}.schema.json" for k in sorted(printed - known)]
+        wrong += [f"{k}: in {verb}.schema.json, not printed by {verb} --json" for k in sorted(known - printed)]
+    return wrong
 
 
 def check_licence_lines(_):
     without = (".txt", ".md", ".ini", ".inc", ".app")
-    sources = [n for n in files("src", "tests", "units", "man", "catalog") if not n.endswith(without)]
+    sources = [n for n in files("src", "tests", "units", "man", "catalog", "schema") if not n.endswith(without)]
     return [f"{n}: no SPDX-License-Identifier" for n in sources if "SPDX-License-Identifier" not in text(n)[:400]]
+
+
+#: What systemd-analyze security would rather have, and why our units do without it.
+EXPOSED = {
+    "UserOrDynamicUser": "the steps' units are started with PID 1's leave, and the node's files are anybody's",
+    "SystemCallFilter_privileged": "as root; the capabilities say what may be done",
+    "RootDirectoryOrRootImage": "it is about this host",
+    "CapabilityBoundingSet_CAP_DAC_FOWNER_IPC_OWNER": "CAP_DAC_READ_SEARCH alone: configuration and data of the node's user",
+    "CapabilityBoundingSet_CAP_KILL": "processes of the node that survive its stop",
+    "CapabilityBoundingSet_CAP_SYS_PTRACE": "to read /proc/PID/exe, by which they are known",
+    "ProtectControlGroups": "mounts /proc anew: see conductor.inc; ReadOnlyPaths=/sys instead",
+    "ProtectKernelTunables": "the same; ReadOnlyPaths=/proc/sys instead",
+    "ProtectProc": "the node's processes, and who holds the package manager's lock",
+    "ProcSubset": "the boot ID and mountinfo",
+    "PrivateMounts": "ProtectSystem= and PrivateTmp= make it so; only the setting itself is not there",
+    "RestrictAddressFamilies_AF_UNIX": "the system bus and the journal",
+    "RestrictAddressFamilies_AF_INET_INET6": "the probes of the node",
+    "PrivateNetwork": "the probes of the node",
+    "IPAddressDeny": "the node may listen on any address of this host",
+    "ProtectHome": "a node extracted from a zip may be there; read-only",
+    "PrivateUsers": "owners are backed up and restored as they are",
+    "DeviceAllow": "char-rtc, which ProtectClock= allows to be read",
+}
+
+
+def check_unit_exposure(build):
+    """Nothing is opened beside what EXPOSED tells the reason of. That systemd takes the units at all, debian/tests asks."""
+    wrong, seen = [], set()
+    for unit in sorted(pathlib.Path(build, "units").glob("*.service")):
+        said = subprocess.run(["systemd-analyze", "security", "--offline=true", "--no-pager", "--json=short", unit], check=False,
+                              capture_output=True, text=True)
+        try:
+            rows = json.loads(said.stdout)
+        except ValueError:
+            return [f"systemd-analyze security {unit.name}: {said.stdout}{said.stderr}"]
+        open_ = {r["json_field"] for r in rows if r["set"] is False}
+        seen |= open_
+        wrong += [f"{unit.name}: {field} is open, and EXPOSED does not say why" for field in sorted(open_ - set(EXPOSED))]
+    return wrong + [f"EXPOSED tells of {field}, which is not open" for field in sorted(set(EXPOSED) - seen)]
 
 
 def check_lintian(build):

@@ -12,7 +12,7 @@ import pytest
 from machine.cache import TOP
 
 #: Packages and history of a host of its own; the shells run on this one.
-HOST = """mount -t tmpfs tmpfs /var/lib && mkdir -p /var/lib/emqx-upgrade/packages /var/lib/emqx-upgrade/history
+HOST = """mount -t tmpfs tmpfs /var/lib && mkdir -p /var/lib/emqx-upgrade/packages /var/lib/emqx-upgrade/history /var/lib/emqx-upgrade/backups/abc-1
 cd /var/lib/emqx-upgrade
 touch packages/emqx-ubuntu20.04-4.3.12-amd64.deb packages/emqx-4.4.0-otp24.1.5-3-ubuntu20.04-amd64.deb
 touch packages/emqx-4.4.0-otp24.1.5-3-ubuntu20.04-amd64.deb.sha256 history/20261124-1.json
@@ -68,8 +68,15 @@ def test_verbs_versions_and_ids_are_completed(terminal):
     terminal.type("emqx-upgrade rol\t20\t")
     terminal.wait_for("rollback")
     terminal.wait_for("20261124-1")
+    terminal.type("\x15emqx-upgrade wat\t20\t")
+    terminal.wait_for("watch")
+    terminal.wait_for("20261124-1")
     terminal.type("\x15emqx-upgrade plan 4.4\t")
     terminal.wait_for("4.4.0")
     terminal.type("\x15emqx-upgrade sta\t--js\t")
     terminal.wait_for("status")
     terminal.wait_for("--json")
+    terminal.type("\x15emqx-upgrade backu\tver\tab\t")
+    terminal.wait_for("backups")
+    terminal.wait_for("verify")
+    terminal.wait_for("abc-1")

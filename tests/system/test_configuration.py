@@ -5,7 +5,7 @@ import pytest
 from kinds import LAYOUTS
 
 from test_refusals import refused
-from upgrade import STATE, assert_node_is, events, node_files, start
+from upgrade import STATE, assert_node_is, events, node_files, start, status
 
 CONF = "/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf"
 
@@ -78,6 +78,15 @@ def test_runtime_that_cannot_run_here_is_refused(node_factory):
     assert_node_is(m, "4.3.12")
 
 
+def test_stock_configuration_of_the_last_4_3_is_taken_by_its_partner(node_factory):
+    """Facts 4.3: from 4.4.11 on all of it is known."""
+    m = node_factory(version="4.3.22", target="4.4.11")
+    before = node_files(m)
+    assert start(m, "4.4.11").returncode == 0
+    assert_node_is(m, "4.4.11")
+    assert node_files(m)["etc"] == before["etc"] and "adapted" not in status(m)["plan"]
+
+
 def test_stock_configuration_of_the_last_4_3_is_refused_by_4_4_0(node_factory):
     m = node_factory(version="4.3.22")
     m.write(CONF, "[Upgrade]\nAllowLostFixes=yes\n", mode=0o644)
@@ -90,3 +99,61 @@ def test_stock_configuration_of_the_last_4_3_is_refused_by_4_4_0(node_factory):
     assert start(m).returncode != 0
     assert "configuration" in [e["EMQX_UPGRADE_CHECK"] for e in events(m, "check-warned")]
     assert_node_is(m, "4.3.22")
+
+
+DROPPED = ("node.dist_use_interface", "mqtt.exclusive_subscription", "auth_order", "acl_order")
+
+
+def test_lines_that_say_what_the_new_release_does_anyway_are_dropped(node_factory):
+    """Facts 4.3: a stock 4.3.22 configuration, which 4.4.0 does not boot with."""
+    m = node_factory(version="4.3.22")
+    m.write(CONF, "[Upgrade]\nAllowLostFixes=yes\nConfigConflicts=drop-defaults\n", mode=0o644)
+    before, conf = node_files(m), m.run("cat /etc/emqx/emqx.conf").stdout
+
+    # Another value is the operator's wish, and so is one in the environment; a file that is included is not adapted.
+    m.run("sed -i 's/^auth_order = none/auth_order = jwt,http/' /etc/emqx/emqx.conf")
+    refused(m, says=["it has no setting ", "auth_order (/etc/emqx/emqx.conf:"])
+    m.run("sed -i 's/^auth_order = jwt,http/auth_order = none/; /^acl_order/d' /etc/emqx/emqx.conf && "
+          "echo 'acl_order = none' >/root/more.conf && chmod 755 /root && echo 'include /root/more.conf' >>/etc/emqx/emqx.conf")
+    code, shown = plan(m)
+    assert code != 0 and "acl_order (/root/more.conf:1)" in shown, shown
+    m.write("/etc/emqx/emqx.conf", conf, mode=0o600)
+    m.run("chown emqx:emqx /etc/emqx/emqx.conf; touch -d @%s /etc/emqx/emqx.conf" % before["etc"]["emqx.conf"][4])
+    assert node_files(m) == before
+    code, shown = plan(m)
+    assert code == 0 and all(f"{key} (/etc/emqx/emqx.conf:" in shown for key in DROPPED), shown
+
+    assert start(m).returncode == 0
+    assert_node_is(m, "4.4.0")
+    adapted = m.run("cat /etc/emqx/emqx.conf").stdout
+    for key in DROPPED:
+        (line,) = [x for x in conf.splitlines() if x.startswith(f"{key} = ")]
+        note = adapted.splitlines()[adapted.splitlines().index(f"#{line}") - 1]
+        assert note.startswith("# Taken out by emqx-upgrade on ") and "4.4.0 has no such setting" in note, note
+    kept = [x for x in adapted.splitlines() if not x.startswith("# Taken out by")]
+    assert [x[1:] if x[1:] in conf.splitlines() and x.startswith(tuple("#" + k for k in DROPPED)) else x
+            for x in kept] == conf.splitlines()
+    assert m.run("stat -c '%U %G %a' /etc/emqx/emqx.conf").stdout == "emqx emqx 600\n"
+    assert {n: e for n, e in node_files(m)["etc"].items() if n != "emqx.conf"} == \
+        {n: e for n, e in before["etc"].items() if n != "emqx.conf"}
+
+    (told,) = status(m)["plan"]["adapted"]
+    assert told["file"] == "/etc/emqx/emqx.conf" and set(told["dropped"]) == set(DROPPED)
+    assert all(any(f" {key}," in e["MESSAGE"] for e in events(m, "setting-dropped")) for key in DROPPED)
+    assert "auth_order in /etc/emqx/emqx.conf" in m.run("emqx-upgrade status").stdout
+
+    # The operator's changes, against the defaults of 4.4.0; no secret, whatever it is.
+    shown = m.run("emqx-upgrade diff").stdout
+    assert "--- 4.4.0-defaults/emqx.conf" in shown and "\n-mqtt.max_packet_size = 1MB\n+mqtt.max_packet_size = 2MB\n" in shown
+    assert "emqxsecretcookie" not in shown and "psk.txt" not in shown and not m.exists(f"{STATE}/diff")
+
+    assert m.run("emqx-upgrade rollback", check=False, timeout=120).returncode == 0
+    assert_node_is(m, "4.3.22")
+    assert node_files(m) == before and m.run("cat /etc/emqx/emqx.conf").stdout == conf
+
+
+def test_configuration_edited_while_the_upgrade_is_prepared(node_factory):
+    m = node_factory()
+    m.write("/etc/emqx-upgrade/hooks.d/edit", "#!/bin/sh\n[ $1 = undrain ] || echo '# edited' >>/etc/emqx/emqx.conf\n", mode=0o755)
+    refused(m, says=["the configuration, as it was when the new version was asked about it, was edited"])
+    assert_node_is(m, "4.3.12")

@@ -3,8 +3,8 @@
 
 import pytest
 
-from upgrade import (STEPS, assert_node_is, event_names, events, package_state, retained, running_version, start,
-                     wait_for_end, assert_nothing_is_left)
+from upgrade import (DONE, REFUSED, ROLLED_BACK, STATE, STEPS, assert_node_is, event_names, events, exit_status, node_files, package_state, retained,
+                     running_version, start, wait_for_end, assert_nothing_is_left)
 
 #: Runs the conductor under strace once, which kills it at its N-th replacement of the record; then never again.
 KILLER = """#!/bin/sh
@@ -28,9 +28,11 @@ def assert_whole(m, messages):
     assert {**messages, **retained(m, m.n_retained)} == messages
 
 
-# The record is replaced when it is opened (1), when a step is begun (2, 4, …) and when it is done (3, 5, …).
-@pytest.mark.parametrize("kind, step, at", [("deb", s, at) for s in STEPS for at in ("begun", "done")] +
-                         [(k, s, "begun") for k in ("rpm", "zip") for s in ("stage", "backup", "remove", "install", "restore", "start")])
+# The record is replaced when it is opened (1), when a step is begun (2, 4, …) and when it is done (3, 5, …). Killed in the
+# latter, a step has done its work, and nobody knows; in the former, nothing has happened since the step before.
+@pytest.mark.parametrize("kind, step, at", [("deb", s, "done") for s in STEPS] +
+                         [("deb", s, "begun") for s in ("inspect", "remove", "start")] +
+                         [(k, s, "done") for k in ("rpm", "zip") for s in ("stage", "remove", "install", "restore")])
 def test_conductor_is_killed(kind, node, step, at):
     save = 2 + 2 * STEPS.index(step) + (at == "done")
     messages = retained(node, node.n_retained)
@@ -71,7 +73,7 @@ def test_held_node_does_not_start_at_boot(node):
     assert node.unit("emqx.service")["ActiveState"] == "inactive"
     assert node.unit("emqx.service")["ConditionResult"] == "no"
     node.run("rm /var/lib/emqx-upgrade/hold; systemctl start emqx")
-    assert running_version(node) == "4.3.12"
+    node.wait_until(lambda: running_version(node) == "4.3.12")
     assert_nothing_is_left(node)
 
 
@@ -83,3 +85,39 @@ def test_stop_after_the_point_of_no_return_finishes_first(node):
     assert_whole(node, messages)
     assert running_version(node) == "4.4.0"
     assert "stop-requested" in event_names(node) and event_names(node)[-1] == "upgrade-done"
+
+
+def test_disk_fills_up_once_the_node_is_down(node_factory):
+    """What the way back needs was reserved before, and is given back to it."""
+    node = node_factory(disk="ext4", target="4.4.0-no-start")
+    before, messages = node_files(node), retained(node, node.n_retained)
+    start(node, block=False)
+    node.wait_until(lambda: "node-stopped" in event_names(node), timeout=60, every=0.02)
+    assert node.exists(f"{STATE}/reserve")
+    node.fill_disk(STATE, leave_bytes=0)
+    node.wait_until(lambda: not node.exists(f"{STATE}/transaction"), timeout=120)
+    node.free_disk(STATE)
+
+    assert_whole(node, messages)
+    assert exit_status(node) == ROLLED_BACK
+    assert running_version(node) == "4.3.12"
+    assert node_files(node) == before
+    assert not node.exists(f"{STATE}/reserve")
+
+
+@pytest.mark.parametrize("event, result, version", [("drain", REFUSED, "4.3.12"), ("undrain", DONE, "4.4.0")])
+def test_disk_fills_up_while_the_node_serves(node_factory, event, result, version):
+    """The record can be written all the same: that a refusal touched nothing, or that the new version is well."""
+    node = node_factory(disk="ext4")
+    before, messages = node_files(node), retained(node, node.n_retained)
+    node.write("/etc/emqx-upgrade/hooks.d/fill", f"#!/bin/sh\n[ $1 != {event} ] || [ -e /var/lib/.filler ] || fallocate -l $(df --output=avail -B1 "
+               "/var/lib | tail -n 1) /var/lib/.filler\nexit 0\n", mode=0o755)
+    start(node)
+    assert node.exists("/var/lib/.filler")
+    node.free_disk("/var/lib")
+
+    assert_whole(node, messages)
+    assert exit_status(node) == result
+    assert running_version(node) == version
+    assert result == DONE or node_files(node) == before
+    assert not node.exists(f"{STATE}/reserve")

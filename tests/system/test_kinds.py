@@ -7,7 +7,7 @@ import zipfile
 import pytest
 
 from test_refusals import refused
-from upgrade import PACKAGES, assert_node_is, event_names, events, node_files, retained, start, status, tree
+from upgrade import PACKAGES, STATE, assert_node_is, event_names, events, node_files, retained, start, status, tree, wait_until_it_serves
 
 def target_file(m):
     (file,) = m.path(PACKAGES).glob(f"*4.4.0*.{m.kind}")
@@ -94,6 +94,39 @@ def test_lock_of_rpm_is_waited_for_and_named(node_factory):
     assert_node_is(node, "4.4.0")
 
 
+def test_rpm_that_was_rolled_back_is_locked_for_dnf(node_factory):
+    """As dpkg has a hold (test_package.py), until an upgrade succeeds; one of the operator's is put back."""
+    node = node_factory(kind="rpm", target="4.4.0-no-start")
+    node.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf", "[Upgrade]\nHoldAfterRollback=yes\nStartTimeoutSec=10s\n")
+
+    def locks():
+        return node.run("dnf -q --disablerepo=* versionlock list").stdout.split()
+    assert start(node).returncode != 0
+    assert event_names(node)[-1] == "rollback-done"
+    if not node.exists("/etc/dnf/plugins/versionlock.list"):  # Debian 11
+        assert "by dnf's plugin versionlock" in events(node, "package-not-held")[0]["MESSAGE"]
+        return
+    assert locks() == ["emqx-0:4.3.12-1.el8.*"]
+    assert "dnf versionlock delete emqx takes the hold away" in events(node, "package-held")[0]["MESSAGE"]
+    assert "on hold, because it was rolled back" in node.run("emqx-upgrade status").stdout
+
+    node.run(f"rm {PACKAGES}/*4.4.0*")
+    node.push_package("4.4.0")
+    assert start(node).returncode == 0
+    assert_node_is(node, "4.4.0")
+    assert locks() == []
+    assert len(events(node, "package-released")) == 1
+
+    assert node.run("emqx-upgrade rollback", check=False, timeout=120).returncode == 0
+    assert locks() == ["emqx-0:4.3.12-1.el8.*"]
+
+    # One of the operator's, on whatever version: it was there before.
+    node.run(f"rm {STATE}/package-hold")
+    assert start(node).returncode == 0
+    assert [lock.rsplit("_", 1)[0] for lock in locks()] == ["emqx-0:4.4.0-otp24.1.5"]
+    assert status(node)["plan"]["hold"] == "operator"
+
+
 def test_data_within_the_directory_that_rpm_deletes_is_carried(node_factory):
     node = node_factory(kind="rpm")
     node.run("mkdir -p /usr/lib/emqx/data/rules && echo key >/usr/lib/emqx/data/rules/key && chown -R emqx:emqx /usr/lib/emqx/data")
@@ -130,7 +163,7 @@ def test_links_within_a_zips_directory_are_made_again(node_factory):
     node = node_factory(kind="zip")
     node.run("systemctl stop emqx; systemctl reset-failed emqx; mkdir /srv/emqx; mv /opt/emqx/data /srv/emqx/data && "
              "ln -s ../../srv/emqx/data /opt/emqx/data && systemctl start emqx", timeout=120)
-    node.wait_until(lambda: node.run("su - emqx -s /bin/sh -c '/opt/emqx/bin/emqx_ctl status'", check=False).returncode == 0, timeout=60)
+    wait_until_it_serves(node)
     messages, before = retained(node, node.n_retained), tree(node, "/srv/emqx/data")
     log = node.run("head -c 200 /opt/emqx/log/erlang.log.1").stdout
 

@@ -23,7 +23,7 @@ exit 1
 #: With this system's own /run and /proc in it, as image builders like to have it.
 CHROOT = """mount -t tmpfs tmpfs /mnt; cd /mnt
 for d in usr etc run proc sys dev; do mkdir $d; mount --rbind /$d $d; done
-for d in bin sbin lib lib64; do ln -s usr/$d $d; done
+for d in bin sbin lib lib64; do [ -L /$d ] && ln -s usr/$d $d || { mkdir $d; mount --rbind /$d $d; }; done
 exec chroot /mnt "$@"
 """
 

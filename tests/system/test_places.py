@@ -4,7 +4,7 @@
 import pytest
 
 from upgrade import (REFUSED, RUNTIME, assert_node_is, event_names, events, exit_status, node_files, retained, start, status,
-                     tree)
+                     tree, wait_until_it_serves)
 
 DROP_IN = "/etc/systemd/system/emqx.service.d/where.conf"
 
@@ -72,7 +72,7 @@ def running_on(m, place):
     m.run("systemctl stop emqx; systemctl reset-failed emqx")
     how(m, path)
     m.run("systemctl daemon-reload && systemctl start emqx", timeout=120)
-    m.wait_until(lambda: m.run("emqx_ctl status", check=False).returncode == 0, timeout=60)
+    wait_until_it_serves(m)
     return path, trees
 
 
@@ -151,6 +151,7 @@ def test_any_file_tree_is_carried(node):
     node.run("systemctl stop emqx; systemctl reset-failed emqx")
     node.run(["python3", "-c", HOSTILE], timeout=120)
     node.run("setfacl -m u:daemon:rwx /var/lib/emqx/rules/one; chown -R emqx:emqx /var/lib/emqx/rules; systemctl start emqx", timeout=120)
+    wait_until_it_serves(node)
     before = node.run(SEEN, timeout=120).stdout
     assert "in the middle" in before and "linked" in before
 
@@ -168,6 +169,7 @@ def test_data_on_a_mount_of_its_own(node):
     node.run("systemctl stop emqx; systemctl reset-failed emqx; cp -a /var/lib/emqx /root/data")
     node.run("mount -t tmpfs -o mode=0755 tmpfs /var/lib/emqx && cp -a /root/data/. /var/lib/emqx && chown emqx:emqx /var/lib/emqx")
     node.run("systemctl start emqx", timeout=120)
+    wait_until_it_serves(node)
     messages, before = retained(node, node.n_retained), node_files(node)
     assert " on tmpfs; RUNNER_DATA_DIR" in node.run("emqx-upgrade plan 4.4.0").stdout
 
@@ -179,3 +181,26 @@ def test_data_on_a_mount_of_its_own(node):
     assert_node_is(node, "4.3.12")
     assert node_files(node) == before
     assert node.run("findmnt -n -o FSTYPE /var/lib/emqx").stdout == "tmpfs\n"
+
+
+def test_room_for_the_way_back_is_reserved_where_the_data_is(node):
+    """Beside it, on its own file system, and where the program is, until the upgrade is over; not through a link in its place."""
+    node.run("mount -t tmpfs -o mode=0755,size=64m tmpfs /srv; cp -a /var/lib/emqx-upgrade /root; "
+             "mount -t tmpfs -o mode=0700,size=512m tmpfs /var/lib/emqx-upgrade; cp -a /root/emqx-upgrade /var/lib")
+    running_on(node, "link")
+    node.write("/etc/victim", "as it was\n")
+    node.run("chown emqx: /srv; ln -s /etc/victim /srv/.emqx-upgrade-reserve")
+    node.write("/etc/emqx-upgrade/hooks.d/look", "#!/bin/sh\n[ $1 != undrain ] || "
+               "stat -c '%F %b' /srv/.emqx-upgrade-reserve /.emqx-upgrade-reserve >/var/log/reserved\n", mode=0o755)
+
+    assert start(node).returncode == 0
+    assert_node_is(node, "4.4.0")
+    plan = status(node)["plan"]
+    (data,) = [t["bytes"] for t in plan["trees"] if t["name"] == "data"]
+    of_data, of_program = (line.rsplit(" ", 1) for line in node.run("cat /var/log/reserved").stdout.splitlines())
+    assert of_data[0] == of_program[0] == "regular file"
+    assert int(of_data[1]) * 512 >= data > 0
+    assert int(of_program[1]) * 512 >= plan["old_program_bytes"] > 0
+    assert node.run("cat /etc/victim").stdout == "as it was\n"
+    assert not node.exists("/.emqx-upgrade-reserve")
+    assert node.run("ls -A /srv").stdout.split() == ["emqx"]

@@ -46,6 +46,13 @@ def test_version_that_cannot_be_the_target(untouched, version, says):
     refused(untouched, version, says=[says])
 
 
+def test_node_that_ought_to_have_peers(untouched):
+    assert "emqx@127.0.0.1 is in no cluster" in untouched.run("emqx-upgrade plan 4.4.0").stdout
+    untouched.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/peers.conf", "[Cluster]\nMinPeers=1\n")
+    refused(untouched, says=["0 other nodes run and can take the load, MinPeers=1 asks for more"])
+    untouched.run("rm /etc/emqx-upgrade/emqx-upgrade.conf.d/peers.conf")
+
+
 def with_target(m, script):
     """Runs script on a copy of the 4.4.0 package, undone afterwards."""
     m.run(f"mkdir -p /root/aside && mv {PACKAGES}/*4.4.0* /root/aside/ && cd {PACKAGES} && {script}")
@@ -60,7 +67,7 @@ def target(untouched):
 @pytest.mark.parametrize("script, says", [
     ("true", "has no package of emqx 4.4.0"),
     ("cp /root/aside/*.deb x.deb && truncate -s -5000 x.deb && sha256sum x.deb >x.deb.sha256", "cut off or damaged"),
-    ("cp /root/aside/*.deb x.deb", "Cannot read the checksum"),
+    ("cp /root/aside/*.deb x.deb", "no checksum beside it"),
     ("cp /root/aside/*.deb x.deb && sha256sum /dev/null >x.deb.sha256", "does not match its checksum"),
     ("cp /root/aside/*.deb x.deb && echo hello >x.deb.sha256", "is no SHA-256 checksum"),
     ("cp /root/aside/*.deb x.deb && cp x.deb x.2.deb && sha256sum x.deb >x.deb.sha256", "are both emqx 4.4.0"),

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from upgrade import (DONE, ROLLED_BACK, STATE, assert_node_is, event_names, events, exit_status, node_files, retained,
-                     start, status)
+from upgrade import (DONE, REFUSED, ROLLED_BACK, STATE, STUCK, assert_node_is, event_names, events, exit_status, node_files,
+                     retained, start, status)
 
 
 def assert_back(m, before, messages):
@@ -73,15 +73,44 @@ def test_next_attempt_after_a_failure_works(kind, node_factory):
     assert_node_is(m, "4.4.0")
 
 
+def test_way_back_that_fails_waits_for_a_person_and_loses_nothing(node_factory):
+    m = node_factory(target="4.4.0-no-start")
+    before, messages = node_files(m), retained(m, m.n_retained)
+    start(m, block=False)
+    m.wait_until(lambda: m.exists(f"{STATE}/hold") and events(m, "node-stopped"), timeout=60, every=0.02)
+    m.run(f"mv {STATE}/backups/*/packages/*4.3.12* /root/")
+    m.wait_until(lambda: exit_status(m) == STUCK, timeout=120)
+
+    told = status(m)
+    assert (told["direction"], told["back_cause_step"]) == ("stuck", "remove") and told["cause"] != told["back_cause"]
+    (failed,) = events(m, "rollback-failed")
+    for said in ("no version of EMQX is installed", f"{STATE}/backups/ID/tree", f"ID is {told['plan']['id']}", f"{STATE}/hold",
+                 "install the old version again, then restore configuration and data from the backup"):
+        assert said in failed["MESSAGE"]
+    assert start(m).returncode != 0 and exit_status(m) == STUCK  # only an operator goes on from here
+
+    m.run(f"mv /root/*4.3.12* {STATE}/backups/*/packages/")
+    assert m.run("systemctl start emqx-upgrade-rollback@last", check=False, timeout=120).returncode == 0
+    assert_back(m, before, messages)
+    assert status(m)["cause"] == told["cause"]
+
+
 def test_rollback_by_hand(kind, node):
     before, messages = node_files(node), retained(node, node.n_retained)
     assert start(node).returncode == 0
+    (backup,) = node.run(f"ls {STATE}/backups").stdout.split()
+    assert node.exists(f"{STATE}/backups/{backup}/backup.tar.zst") and not node.exists(f"{STATE}/backups/{backup}/tree")
     node.run("mosquitto_pub -q 1 -r -t written/by/44 -m new")
     node.run(f"echo '# by the operator, on 4.4' >> {node.etc}/acl.conf")
 
+    # An attempt that is refused is no upgrade to go back from.
+    assert start(node, "4.4.11").returncode != 0 and exit_status(node, "4.4.11") == REFUSED
+    assert "@@" in node.run("emqx-upgrade diff").stdout
     assert node.run("emqx-upgrade rollback", check=False, timeout=120).returncode == 0
     assert_back(node, before, messages)
-    backup = status(node)["plan"]["id"]
+    assert backup == status(node)["plan"]["id"]
+    undone = [e["EMQX_UPGRADE_STEP"] for e in events(node, "step-undo-begun")]
+    assert undone[:3] == ["archive", "undrain", "start"]  # the backup is extracted while the new version still serves
     kept = node.run(f"cat {STATE}/backups/{backup}/after/etc/acl.conf").stdout
     assert "by the operator, on 4.4" in kept
     assert exit_status(node) == DONE

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from upgrade import (DONE, STATE, assert_node_is, assert_nothing_is_left, event_names, events, exit_status, node_files, retained,
+from upgrade import (DONE, STATE, assert_node_is, assert_nothing_is_left, backup_trees, event_names, events, exit_status, node_files, retained,
                      start, status, tree)
 
 STAGE = "emqx-upgrade-stage@4.4.0.service"
@@ -49,7 +49,7 @@ def test_upgrade_takes_over_what_was_staged_ahead(kind, node):
     assert_node_is(node, "4.4.0")
     (backup,) = node.run(f"ls {STATE}/backups").stdout.split()
     assert backup == status(node)["plan"]["id"] and not node.exists(f"{STATE}/backups/{backup}/staged")
-    assert tree(node, f"{STATE}/backups/{backup}/tree/data/bulk", without=()) == tree(node, f"{node.data}/bulk", without=())
+    assert tree(node, f"{backup_trees(node, backup)}/data/bulk", without=()) == tree(node, f"{node.data}/bulk", without=())
     after = node_files(node)
     assert {n: e for n, e in after["data"].items() if n.startswith("bulk")} == \
         {n: e for n, e in files["data"].items() if n.startswith("bulk")}

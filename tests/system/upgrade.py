@@ -8,14 +8,36 @@ m.log, m.root_dir and m.bin_dir.
 
 import json
 
+import jsonschema
+
+from machine.cache import TOP
+
 STEPS = ("inspect", "stage", "drain", "recheck", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain",
-         "commit")
+         "watch", "archive", "commit")
 STATE = "/var/lib/emqx-upgrade"
 PACKAGES = f"{STATE}/packages"
 DONE, INTERRUPTED, USAGE, REFUSED, ROLLED_BACK, STUCK = range(6)
 
 #: What a node writes by itself whenever it runs.
 RUNTIME = ("mnesia", "configs", "emqx_erl_pipes")
+
+
+def validator(name):
+    """Of a schema, "status" and the like, as it is installed, and with no field beside those that it names."""
+    schemas = {path.name.split(".")[0]: json.loads(path.read_text()) for path in (TOP / "schema").glob("*.json")}
+
+    def close(schema):
+        if isinstance(schema, dict):
+            if "properties" in schema:
+                schema.setdefault("additionalProperties", False)
+            for value in schema.values():
+                close(value)
+        elif isinstance(schema, list):
+            for value in schema:
+                close(value)
+    close(schemas)
+    store = {schema["$id"]: schema for schema in schemas.values()}
+    return jsonschema.Draft202012Validator(schemas[name], resolver=jsonschema.RefResolver("", schemas[name], store))
 
 
 def start(m, version="4.4.0", timeout=240, block=True):
@@ -88,6 +110,17 @@ def tree(m, path, without=RUNTIME):
     return {name: tuple(values) for name, values in entries.items()}
 
 
+def backup_trees(m, backup):
+    """A directory with the trees of a backup: its own, or what GNU tar makes of its archive."""
+    path = f"{STATE}/backups/{backup}"
+    if m.exists(f"{path}/tree"):
+        return f"{path}/tree"
+    out = f"/var/tmp/backup-{backup}"
+    m.run(f"cd {path} && sha256sum --quiet -c backup.tar.zst.sha256 && rm -rf {out} && mkdir {out} && "
+          f"tar --zstd --acls --xattrs --xattrs-include='*' -xpf backup.tar.zst -C {out}")
+    return out
+
+
 def node_files(m):
     return {"etc": tree(m, m.etc), "data": tree(m, m.data)}
 
@@ -97,6 +130,11 @@ def running_version(m):
     out = m.run(f"su - emqx -s /bin/bash -c '{m.bin_dir}/emqx_ctl status'", check=False).stdout
     words = out.split()
     return words[2] if len(words) >= 5 and words[-1] == "started" else None
+
+
+def wait_until_it_serves(m):
+    """The node, where somebody else than an upgrade has started it: systemd says so before its plugins are loaded."""
+    m.wait_until(lambda: running_version(m) and len(retained(m, m.n_retained, timeout=1)) == m.n_retained, timeout=60)
 
 
 def retained(m, n, timeout=10):

@@ -6,7 +6,7 @@
 
 #include <sys/mman.h>
 
-#include "archive/mtree.h"
+#include "base/fileio.h"
 
 /* Until no file of the tree can change any more without its times showing it. */
 static void let_settle(void) {
@@ -115,6 +115,78 @@ static void interrupted_pass_is_done_again(void **state) {
         (void) last_pass(f, first);
 }
 
+static ino_t inode_at(int dir_fd, const char *name) {
+        struct stat st;
+
+        assert_return_code(fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW), errno);
+        return st.st_ino;
+}
+
+static void write_at(int dir_fd, const char *name, off_t offset, const char *text) {
+        int fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+
+        assert_return_code(fd, errno);
+        assert_int_equal(pwrite(fd, text, strlen(text), offset), strlen(text));
+        close(fd);
+}
+
+static void cut_at(int dir_fd, const char *name, off_t size_bytes) {
+        int fd = openat(dir_fd, name, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+
+        assert_return_code(ftruncate(fd, size_bytes), errno);
+        close(fd);
+}
+
+static void take_xattr(int dir_fd, const char *name, const char *xattr) {
+        int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+        assert_return_code(fremovexattr(fd, xattr), errno);
+        close(fd);
+}
+
+static void put_large(int dir_fd, const char *name, size_t size_bytes) {
+        char *text = malloc(size_bytes + 1);
+
+        assert_non_null(text);
+        for (size_t i = 0; i < size_bytes; i++)
+                text[i] = (char) ('a' + i * 2654435761U % 26);
+        text[size_bytes] = 0;
+        put_file(dir_fd, name, text);
+        free(text);
+}
+
+static void large_files_are_written_to_where_they_differ(void **state) {
+        static const char *const names[] = { "log", "table", "shrinks", "half made", "is gone for a moment" };
+        _cleanup_(manifest_freep) Manifest *first = NULL;
+        ino_t inodes[ELEMENTSOF(names)];
+        Fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                put_large(f->live, names[i], (3 << 20) + i);
+        put_xattr(f->live, "table", "user.old", "v", 1);
+        put_large(f->live, "becomes sparse", 3 << 20);
+        let_settle();
+        first = serving_pass(f, NULL);
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                inodes[i] = inode_at(f->backup, names[i]);
+
+        write_at(f->live, "log", 3 << 20, "appended");
+        write_at(f->live, "table", 1 << 20, "changed");
+        take_xattr(f->live, "table", "user.old");
+        cut_at(f->live, "shrinks", (2 << 20) + 5);
+        write_at(f->live, "half made", 0, "begins otherwise");
+        write_at(f->backup, "half made", 1 << 20, "what another pass was about to write, and longer");
+        write_at(f->backup, "half made", 4 << 20, "!");
+        assert_return_code(unlinkat(f->live, "is gone for a moment", 0), errno);
+        put_large(f->live, "is gone for a moment", 2 << 20);
+        put_file(f->live, "becomes sparse", "x");
+        cut_at(f->live, "becomes sparse", 3 << 20);
+
+        assert_int_equal(last_pass(f, first).n_copied, ELEMENTSOF(names) + 1);
+        for (size_t i = 0; i < ELEMENTSOF(names); i++)
+                assert_int_equal(inode_at(f->backup, names[i]), inodes[i]);
+}
+
 typedef struct Meddling {
         Fixture *f;
         bool done;
@@ -181,18 +253,18 @@ static void writing_to_a_mapping_is_noticed(void **state) {
 }
 
 static void another_boot_vouches_for_nothing(void **state) {
-        _cleanup_free_ char *text = NULL, *why = NULL;
+        _cleanup_free_ char *text = NULL;
         _cleanup_(manifest_freep) Manifest *same = NULL, *other = NULL;
         _cleanup_(sha256_freep) Sha256 *h = NULL;
         char sha256[SHA256_HEX_SIZE], *boot, *seal;
         Fixture *f = *state;
-        unsigned line;
         size_t size;
 
         put_file(f->live, "file", "content");
         let_settle();
         back_up(f);
-        assert_int_equal(mtree_format(f->manifest, &text, &size), 0);
+        assert_done(f, manifest_write_at(f->manifest, f->dir_fd, "same", &f->error));
+        assert_int_equal(read_file_at(f->dir_fd, "same", SIZE_MAX / 2, &text, &size), 0);
         boot = strstr(text, manifest_boot(f->manifest));
         assert_non_null(boot);
         *boot = *boot == '0' ? '1' : '0';
@@ -202,12 +274,11 @@ static void another_boot_vouches_for_nothing(void **state) {
         assert_int_equal(sha256_add(h, text, (size_t) (seal - text)), 0);
         assert_int_equal(sha256_finish(h, sha256), 0);
         memcpy(text + size - SHA256_HEX_SIZE, sha256, SHA256_HEX_SIZE - 1);
-        assert_int_equal(mtree_parse(text, size, &other, &line, &why), 0);
+        put_file(f->dir_fd, "other", text);
+        assert_done(f, manifest_load_at(f->dir_fd, "other", &other, &f->error));
         assert_int_equal(manifest_find(other, "file")->inode, 0);
 
-        free(text);
-        assert_int_equal(mtree_format(f->manifest, &text, &size), 0);
-        assert_int_equal(mtree_parse(text, size, &same, &line, &why), 0);
+        assert_done(f, manifest_load_at(f->dir_fd, "same", &same, &f->error));
         assert_true(manifest_find(same, "file")->inode != 0);
         assert_int_equal(last_pass(f, other).n_copied, 1);
         assert_int_equal(last_pass(f, same).n_copied, 0);
@@ -264,6 +335,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(only_what_has_changed_is_copied_again, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(interrupted_pass_is_done_again, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(large_files_are_written_to_where_they_differ, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(changes_meanwhile_are_left_for_the_next_pass, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(writing_to_a_mapping_is_noticed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(another_boot_vouches_for_nothing, set_up, tear_down),

@@ -30,6 +30,48 @@ typedef struct Fixture {
         Error error;
 } Fixture;
 
+/* --- entries of a manifest, kept until the test is over --- */
+
+typedef struct Kept Kept;
+
+struct Kept {
+        ManifestEntry entry;
+        Kept *next;
+};
+
+static Kept *kept;
+
+static inline const ManifestEntry *keep(ManifestReader *r) {
+        Kept *k = malloc(sizeof(Kept));
+
+        assert_non_null(k);
+        *k = (Kept){ manifest_take(r), kept };
+        kept = k;
+        return &k->entry;
+}
+
+/* That of path where it is not NULL, else the one with index; NULL: there is none. */
+static inline const ManifestEntry *manifest_look(const Manifest *m, const char *path, size_t index) {
+        _cleanup_(manifest_reader_freep) ManifestReader *reader = NULL;
+        const ManifestEntry *e;
+        int r;
+
+        assert_int_equal(manifest_reader_new(m, &reader), 0);
+        for (size_t i = 0; (r = manifest_read(reader, &e)) > 0; i++)
+                if (path ? streq(e->path, path) : i == index)
+                        return keep(reader);
+        assert_int_equal(r, 0);
+        return NULL;
+}
+
+static inline const ManifestEntry *manifest_find(const Manifest *m, const char *path) {
+        return manifest_look(m, path, 0);
+}
+
+static inline const ManifestEntry *manifest_at(const Manifest *m, size_t index) {
+        return manifest_look(m, NULL, index);
+}
+
 /* --- making things; every call works on a directory descriptor and must succeed --- */
 
 static inline int open_dir(int dir_fd, const char *name) {
@@ -182,6 +224,13 @@ static inline int set_up(void **state) {
 static inline int tear_down(void **state) {
         Fixture *f = *state;
 
+        while (kept) {
+                Kept *k = kept;
+
+                kept = k->next;
+                manifest_entry_done(&k->entry);
+                free(k);
+        }
         manifest_free(f->manifest);
         error_done(&f->error);
         close(f->live);

@@ -3,14 +3,17 @@
 #include "tests/unit/test-util.h"
 
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/wait.h>
 
 #include "base/error.h"
 #include "base/fileio.h"
+#include "base/json.h"
 #include "base/lock.h"
 #include "base/process.h"
 #include "base/sha256.h"
+#include "base/size.h"
 #include "base/strv.h"
 #include "base/time.h"
 #include "base/version.h"
@@ -49,6 +52,9 @@ static void timespans_are_systemds(void **state) {
                 { "500ms", 500 * USEC_PER_MSEC },
                 { "1m30s", 90 * USEC_PER_SEC },
                 { "0", 0 },
+                { "1week", 7 * 24 * USEC_PER_HOUR },
+                { "2months", 2 * 2629800 * USEC_PER_SEC },
+                { "1y 1M", (31557600 + 2629800) * USEC_PER_SEC },
                 { "infinity", USEC_INFINITY },
         };
         static const char *const bad[] = { "", " ", "min", "5 parsecs", "-5", "5.5s", "5min x", "99999999999999999999",
@@ -62,6 +68,24 @@ static void timespans_are_systemds(void **state) {
         }
         for (size_t i = 0; i < ELEMENTSOF(bad); i++)
                 assert_true(parse_timespan(bad[i], &usec) < 0);
+}
+
+static void sizes_are_systemds(void **state) {
+        static const struct {
+                const char *text;
+                uint64_t bytes;
+        } good[] = { { "0", 0 }, { "1048576", 1 << 20 }, { "4K", 4096 }, { "512B", 512 },
+                { "20G", (uint64_t) 20 << 30 }, { "infinity", UINT64_MAX } };
+        static const char *const bad[] = { "", "K", "-1", "1.5G", "1 G", "1GB", "1k", "99999999999999999999", "16E" };
+        uint64_t bytes;
+
+        (void) state;
+        for (size_t i = 0; i < ELEMENTSOF(good); i++) {
+                assert_int_equal(parse_size(good[i].text, &bytes), 0);
+                assert_int_equal(bytes, good[i].bytes);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+                assert_true(parse_size(bad[i], &bytes) < 0);
 }
 
 static void replaced_file_has_new_content_and_mode(void **state) {
@@ -88,7 +112,7 @@ static void replaced_file_has_new_content_and_mode(void **state) {
 static void failed_replace_keeps_the_old_file_and_nothing_else(void **state) {
         char *dir = make_tmpdir();
         _cleanup_free_ char *big = calloc(1, 1024 * 1024), *content = NULL;
-        _cleanup_close_ int fd = -1;
+        _cleanup_close_ int fd = -1, big_fd = -1;
 
         (void) state;
         assert_int_equal(unshare(CLONE_NEWNS), 0);
@@ -99,11 +123,69 @@ static void failed_replace_keeps_the_old_file_and_nothing_else(void **state) {
 
         assert_int_equal(replace_file_at(fd, "record", "old", 3, 0600), 0);
         assert_int_equal(replace_file_at(fd, "record", big, 1024 * 1024, 0600), -ENOSPC);
+        big_fd = memfd_create("test", MFD_CLOEXEC);
+        assert_int_equal(write(big_fd, big, 1024 * 1024), 1024 * 1024);
+        assert_int_equal(replace_file_by_fd_at(fd, "record", big_fd, 0600), -ENOSPC);
         assert_int_equal(read_file_at(fd, "record", 100, &content, NULL), 0);
         assert_string_equal(content, "old");
         assert_int_equal(remove_file_at(fd, "record"), 0);
         fd = safe_close(fd);
         assert_int_equal(umount(dir), 0);
+        remove_tmpdir(dir);
+}
+
+static void a_file_without_a_name_gets_it_uncopied(void **state) {
+        _cleanup_close_ int dir_fd = -1, fd = -1;
+        _cleanup_free_ char *content = NULL;
+        struct stat unnamed, named;
+        char *dir = make_tmpdir();
+
+        (void) state;
+        dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        fd = openat(dir_fd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, "new", 3), 3);
+        assert_int_equal(replace_file_at(dir_fd, "record", "old", 3, 0600), 0);
+        assert_int_equal(replace_file_at(dir_fd, ".record.tmp", "left by somebody killed", 23, 0600), 0);
+
+        assert_int_equal(replace_file_by_fd_at(dir_fd, "record", fd, 0640), 0);
+        assert_int_equal(read_file_at(dir_fd, "record", 100, &content, NULL), 0);
+        assert_string_equal(content, "new");
+        assert_int_equal(fstat(fd, &unnamed), 0);
+        assert_int_equal(fstatat(dir_fd, "record", &named, 0), 0);
+        assert_int_equal(named.st_ino, unnamed.st_ino);
+        assert_int_equal(named.st_mode & 07777, 0640);
+
+        assert_int_equal(remove_file_at(dir_fd, "record"), 0);
+        assert_int_equal(rmdir(dir), 0); /* nothing temporary was left */
+        free(dir);
+}
+
+static void a_file_that_cannot_be_linked_is_copied(void **state) {
+        _cleanup_close_ int dir_fd = -1, named_fd = -1, memory_fd = memfd_create("test", MFD_CLOEXEC);
+        _cleanup_free_ char *content = NULL, *again = NULL, *large = calloc(1, 200000);
+        char *dir = make_tmpdir();
+        struct stat a, b;
+        size_t n;
+
+        (void) state;
+        dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        memset(large, 'x', 199999);
+        assert_int_equal(write(memory_fd, large, 199999), 199999);
+        assert_int_equal(replace_file_by_fd_at(dir_fd, "record", memory_fd, 0600), 0);
+        assert_int_equal(read_file_at(dir_fd, "record", 1000000, &content, &n), 0);
+        assert_int_equal(n, 199999);
+        assert_string_equal(content, large);
+
+        named_fd = openat(dir_fd, "record", O_RDONLY | O_CLOEXEC);
+        assert_int_equal(replace_file_by_fd_at(dir_fd, "again", named_fd, 0600), 0);
+        assert_int_equal(replace_file_by_fd_at(dir_fd, "record", named_fd, 0600), 0); /* by itself */
+        assert_int_equal(fstatat(dir_fd, "record", &a, 0), 0);
+        assert_int_equal(fstatat(dir_fd, "again", &b, 0), 0);
+        assert_int_not_equal(a.st_ino, b.st_ino);
+        assert_int_equal(a.st_nlink, 1);
+        assert_int_equal(read_file_at(dir_fd, "record", 1000000, &again, &n), 0);
+        assert_string_equal(again, large);
         remove_tmpdir(dir);
 }
 
@@ -181,7 +263,7 @@ static void program_that_cannot_run_is_an_error(void **state) {
         assert_string_equal(e.message, "/no/such/program: cannot be run: No such file or directory");
         error_done(&e);
         assert_int_equal(process_run(STRV_MAKE("sh", "-c", "kill -9 $$"), NULL, &e), -ECHILD);
-        assert_string_equal(e.message, "sh: was ended by signal SIGKILL");
+        assert_string_equal(e.message, "sh: was ended by signal 9 (Killed)");
         error_done(&e);
 }
 
@@ -218,6 +300,20 @@ static void first_error_wins(void **state) {
         assert_string_equal(error_text(&e, -EIO), "Input/output error");
 }
 
+static int parse(const char *text) {
+        _cleanup_json_ json_object *o = NULL;
+
+        return json_parse(text, strlen(text), &o);
+}
+
+static void json_has_any_letters_and_nothing_behind_it(void **state) {
+        (void) state;
+        assert_int_equal(parse("{ \"a\": \"größer…\" }\n"), 0);
+        assert_int_equal(parse("{ \"a\": \"größer…\" } x"), -EBADMSG);
+        assert_int_equal(parse("{ \"a\": \"größer…"), -EBADMSG);
+        assert_int_equal(parse(""), -EBADMSG);
+}
+
 static void last_environment_assignment_wins(void **state) {
         char **e = STRV_MAKE("A=1", "AB=2", "A=3");
 
@@ -232,8 +328,11 @@ int main(void) {
                 cmocka_unit_test(versions_are_three_plain_numbers),
                 cmocka_unit_test(versions_compare_by_number),
                 cmocka_unit_test(timespans_are_systemds),
+                cmocka_unit_test(sizes_are_systemds),
                 cmocka_unit_test(replaced_file_has_new_content_and_mode),
                 cmocka_unit_test(failed_replace_keeps_the_old_file_and_nothing_else),
+                cmocka_unit_test(a_file_without_a_name_gets_it_uncopied),
+                cmocka_unit_test(a_file_that_cannot_be_linked_is_copied),
                 cmocka_unit_test(fifo_and_directory_are_not_read),
                 cmocka_unit_test(large_file_is_refused),
                 cmocka_unit_test(lock_names_its_holder),
@@ -242,6 +341,7 @@ int main(void) {
                 cmocka_unit_test(program_that_hangs_is_ended_with_its_children),
                 cmocka_unit_test(digest_is_sha256),
                 cmocka_unit_test(first_error_wins),
+                cmocka_unit_test(json_has_any_letters_and_nothing_behind_it),
                 cmocka_unit_test(last_environment_assignment_wins),
         };
 

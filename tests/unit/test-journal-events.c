@@ -83,7 +83,7 @@ static void every_event_has_one_entry_in_the_catalog_and_reverse(void **state) {
                         n[event_by_id(id)]++;
                 }
                 subjects += startswith(line, "Subject: ") ? 1 : 0;
-                documents += streq(line, "Documentation: man:emqx-upgrade@.service(8)") ? 1 : 0;
+                documents += startswith(line, "Documentation: man:emqx-upgrade") ? 1 : 0;
         }
 
         for (int i = 0; i < _EVENT_MAX; i++)

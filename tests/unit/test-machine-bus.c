@@ -8,6 +8,9 @@
 
 #include "test-util.h"
 
+#include <fcntl.h>
+#include <linux/sched.h> /* CLONE_NEWTIME, which glibc 2.31 does not have */
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <systemd/sd-daemon.h>
@@ -626,6 +629,44 @@ static void a_machine_that_runs_is_not_going_down(void **state) {
         assert_in_range(manager_version(f->manager), 239, 999);
 }
 
+/* A realtime clock that was set back a day since PID 1 has read unit files is, for their difference, a monotonic one that is a
+ * day ahead of PID 1's: that one can be had for a process alone. */
+static void a_clock_that_was_set_back_makes_no_file_older(void **state) {
+        static const char offsets[] = "monotonic 86400 0";
+        Fixture *f = *state;
+        usec_t loaded_usec, by_the_other_usec = 0;
+        int status, fds[2];
+        pid_t pid;
+
+        assert_ok(f, manager_units_loaded_usec(f->manager, &loaded_usec, &f->error));
+        assert_int_equal(loaded_usec > 0, manager_version(f->manager) >= 250);
+        if (loaded_usec == 0)
+                return; /* before 250 systemd does not say */
+        assert_int_equal(pipe(fds), 0);
+        pid = fork();
+        if (pid == 0) {
+                int fd = unshare(CLONE_NEWTIME) < 0 ? -1 : open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+                sd_event *event;
+                Manager *manager;
+
+                if (fd < 0 || write(fd, offsets, strlen(offsets)) < 0)
+                        _exit(1);
+                pid = fork();
+                if (pid > 0)
+                        _exit(waitpid(pid, &status, 0) == pid && status == 0 ? 0 : 2);
+                if (sd_event_new(&event) < 0 || manager_new(event, &manager, NULL) < 0 ||
+                                manager_units_loaded_usec(manager, &loaded_usec, NULL) < 0)
+                        _exit(3);
+                _exit(write(fds[1], &loaded_usec, sizeof(loaded_usec)) == sizeof(loaded_usec) ? 0 : 4);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        assert_int_equal(read(fds[0], &by_the_other_usec, sizeof(by_the_other_usec)), sizeof(by_the_other_usec));
+        assert_in_range(loaded_usec - by_the_other_usec, 86399 * USEC_PER_SEC, 86401 * USEC_PER_SEC);
+        (void) close(fds[0]);
+        (void) close(fds[1]);
+}
+
 static void nothing_new_starts_once_the_machine_goes_down(void **state) {
         _cleanup_(job_freep) Job *poweroff = NULL, *job = NULL;
         Fixture *f = *state;
@@ -687,6 +728,7 @@ int main(int argc, char **argv) {
                 test(what_an_earlier_capture_left_is_cleared_first),
                 test(a_watch_sees_states_change_until_freed),
                 test(a_machine_that_runs_is_not_going_down),
+                test(a_clock_that_was_set_back_makes_no_file_older),
         };
         const struct CMUnitTest going_down[] = {
                 test(nothing_new_starts_once_the_machine_goes_down),

@@ -212,7 +212,7 @@ static void many_long_lines_are_read(void **state) {
 
         (void) state;
         assert_non_null(text);
-        for (unsigned i = 0; i < 20000; i++)
+        for (unsigned i = 0; i < 3000; i++)
                 p += sprintf(p, "key.%u = value %u of a file that somebody made\n", i, i);
         long_value = malloc(100001);
         assert_non_null(long_value);
@@ -221,8 +221,25 @@ static void many_long_lines_are_read(void **state) {
         p += sprintf(p, "long = %s\n", long_value);
         write_conf(text);
         assert_value("key.0", NULL, "value 0 of a file that somebody made");
-        assert_value("key.19999", NULL, "value 19999 of a file that somebody made");
+        assert_value("key.2999", NULL, "value 2999 of a file that somebody made");
         assert_value("long", NULL, long_value);
+}
+
+static void lines_become_comments_and_all_else_stays(void **state) {
+        char *keys[] = { (char *) "auth_order", (char *) "a.b", NULL },
+             *notes[] = { (char *) "why", (char *) "because", NULL };
+        _cleanup_free_ char *text = NULL;
+
+        (void) state;
+        assert_int_equal(
+                        conf_comment_out(
+                                        "# auth_order = none\r\n auth_order=none \r\nauth_orders = none\n\na.b.c = 1\n"
+                                        "x = auth_order = none\n\xff\na.b = 2",
+                                        keys, notes, &text),
+                        0);
+        assert_string_equal(text,
+                        "# auth_order = none\r\n# why\r\n# auth_order=none \r\nauth_orders = none\n\na.b.c = 1\n"
+                        "x = auth_order = none\n\xff\n# because\n#a.b = 2");
 }
 
 int main(void) {
@@ -233,6 +250,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(the_environment_goes_first, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(substitution_ends, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(what_is_no_configuration_is_refused, set_up, tear_down),
+                cmocka_unit_test(lines_become_comments_and_all_else_stays),
                 cmocka_unit_test_setup_teardown(many_long_lines_are_read, set_up, tear_down),
         };
 

@@ -64,7 +64,7 @@ static int set_up(void **state) {
         append(f, "erlang.log.1", "old line\nEMQ X Broker 4.3.22 is running now!\n");
         append(f, "emqx.log.1", "old warning\n");
         append(f, "emqx.log.idx", "index");
-        assert_int_equal(node_log_open(f->directory, &f->log, NULL), 0);
+        assert_int_equal(node_log_open(f->directory, NULL, &f->log, NULL), 0);
         *state = f;
         return 0;
 }
@@ -222,10 +222,10 @@ static void a_missing_directory_is_an_error(void **state) {
         NodeLog *log = NULL;
 
         (void) state;
-        assert_int_equal(node_log_open("/nonexistent/log", &log, &e), -ENOENT);
+        assert_int_equal(node_log_open("/nonexistent/log", NULL, &log, &e), -ENOENT);
         assert_null(log);
         assert_non_null(strstr(e.message, "/nonexistent/log"));
-        assert_int_equal(node_log_open("/etc/passwd", &log, NULL), -ENOTDIR);
+        assert_int_equal(node_log_open("/etc/passwd", NULL, &log, NULL), -ENOTDIR);
 }
 
 static void failures_are_told_from_warnings(void **state) {
@@ -238,8 +238,8 @@ static void failures_are_told_from_warnings(void **state) {
                 { "EMQ X Enterprise 4.3.12 is running now!", NODE_LINE_RUNNING },
                 { "Failed to start mqtt listener mqtt:tcp:external on 0.0.0.0:1883: e", NODE_LINE_FATAL },
                 { "Failed to start mqtt:tcp:external listener on 0.0.0.0:1883: eaddrinuse", NODE_LINE_FATAL },
-                { "Failed to start http:management listener on 8081: eaddrinuse", NODE_LINE_WARNING },
-                { "12:00:00.123 [error] You've tried to set acl_order, but there is no", NODE_LINE_WARNING },
+                { "Failed to start http:management listener on 8081: eaddrinuse", NODE_LINE_FAILURE },
+                { "12:00:00.123 [error] You've tried to set acl_order, but there is no", NODE_LINE_FAILURE },
                 { "12:00:00.123 [error] Error generating configuration in phase x", NODE_LINE_FATAL },
                 { "12:00:00.123 [error] Conf file attempted to set unknown variable: acl_order", NODE_LINE_FATAL },
                 { "Syntax error in /etc/emqx/emqx.conf after line 3 column 1", NODE_LINE_FATAL },
@@ -253,18 +253,18 @@ static void failures_are_told_from_warnings(void **state) {
                 { "Cookie file /x/.erlang.cookie must be accessible by owner only", NODE_LINE_FATAL },
                 { "Please set node.cookie in /etc/emqx/emqx.conf", NODE_LINE_FATAL },
                 { "2022-02-18T19:15:53.123456Z [warning] still waiting for table(s): [emqx_rule]", NODE_LINE_WARNING },
-                { "[alert] cannot_find_plugins: [emqx_gone]", NODE_LINE_WARNING },
-                { "[alert] Plugin emqx_auth_mongo load failed with {error,", NODE_LINE_WARNING },
-                { "Load plugin emqx_auth_mysql failed, cannot start", NODE_LINE_WARNING },
-                { "[alert] Failed to read: \"/x/loaded_modules\", error: enoent", NODE_LINE_WARNING },
+                { "[alert] cannot_find_plugins: [emqx_gone]", NODE_LINE_FAILURE },
+                { "[alert] Plugin emqx_auth_mongo load failed with {error,", NODE_LINE_FAILURE },
+                { "Load plugin emqx_auth_mysql failed, cannot start", NODE_LINE_FAILURE },
+                { "[alert] Failed to read: \"/x/loaded_modules\", error: enoent", NODE_LINE_FAILURE },
                 { "** Connection attempt from disallowed node 'emqx@10.0.0.2' **", NODE_LINE_WARNING },
                 { "handshake failed: bad cookie", NODE_LINE_WARNING },
                 { "** Node 'emqx@10.0.0.2' not responding **", NODE_LINE_WARNING },
                 { "Alarm high_cpu_usage is activated, #{usage => 90.1}", NODE_LINE_WARNING },
-                { "2022-02-18T19:15:53.123456Z [error] supervisor: something", NODE_LINE_WARNING },
-                { "2022-02-18T19:15:53.123456Z [critical] x", NODE_LINE_WARNING },
-                { "2022-02-18T19:15:53.123456Z [alert] x", NODE_LINE_WARNING },
-                { "2022-02-18T19:15:53.123456Z [emergency] x", NODE_LINE_WARNING },
+                { "2022-02-18T19:15:53.123456Z [error] supervisor: something", NODE_LINE_FAILURE },
+                { "2022-02-18T19:15:53.123456Z [critical] x", NODE_LINE_FAILURE },
+                { "2022-02-18T19:15:53.123456Z [alert] x", NODE_LINE_FAILURE },
+                { "2022-02-18T19:15:53.123456Z [emergency] x", NODE_LINE_FAILURE },
         };
 
         (void) state;
@@ -303,7 +303,46 @@ static void clients_cannot_decide_with_what_they_write(void **state) {
         assert_int_equal(node_line_classify("emqx.log.3",
                                          "2022-02-18T19:15:53.123456Z [warning] Kernel pid terminated@10.0.0.9:1"),
                         NODE_LINE_WARNING);
-        assert_int_equal(node_line_classify("emqx.log", "Crash dump is being written to: x"), NODE_LINE_WARNING);
+        assert_int_equal(node_line_classify("emqx.log", "Crash dump is being written to: x"), NODE_LINE_FAILURE);
+        assert_int_equal(node_line_classify("emqx.log", "[error] a@[::1]:5 [Channel] Plugin x load failed"),
+                        NODE_LINE_WARNING);
+        assert_int_equal(node_line_classify("emqx.log", "[error] supervisor: 'esockd_connection_sup - <0.1.0>', …"),
+                        NODE_LINE_WARNING);
+        assert_int_equal(node_line_classify("emqx.log", "[error] [Rule Engine] 'emqx@127.0.0.1': x"),
+                        NODE_LINE_FAILURE);
+}
+
+static void marks_go_on_where_they_were_made(void **state) {
+        Fixture *f = *state;
+        _cleanup_strv_ char **marks = NULL;
+        char **empty = STRV_MAKE("erlang.log.9 0 x");
+
+        append(f, "emqx.log.2", "to be begun anew\n");
+        assert_said(f, "emqx.log.2|to be begun anew\n");
+        assert_int_equal(node_log_marks(f->log, &marks), 0);
+        assert_int_equal(strv_length(marks), 3);
+        for (size_t i = 0; i < 3; i++)
+                assert_null(strstr(marks[i], "old"));
+        f->log = node_log_free(f->log);
+
+        append(f, "erlang.log.1", "one\n");
+        begin_anew(f, "emqx.log.2", "longer than what was there before\n");
+        append(f, "erlang.log.2", "two\n");
+        for (unsigned i = 0; i < 2; i++) { /* as often as one likes */
+                assert_int_equal(node_log_open(f->directory, marks, &f->log, NULL), 0);
+                f->said[0] = 0;
+                assert_int_equal(node_log_read(f->log, take_line, f), 0);
+                assert_non_null(strstr(f->said, "erlang.log.1|one\n"));
+                assert_non_null(strstr(f->said, "emqx.log.2|longer than what was there before\n"));
+                assert_non_null(strstr(f->said, "erlang.log.2|two\n"));
+                assert_null(strstr(f->said, "old"));
+                f->log = node_log_free(f->log);
+        }
+
+        assert_int_equal(node_log_open(f->directory, empty, &f->log, NULL), 0);
+        f->said[0] = 0;
+        assert_int_equal(node_log_read(f->log, take_line, f), 0);
+        assert_non_null(strstr(f->said, "erlang.log.1|old line\n"));
 }
 
 int main(void) {
@@ -318,6 +357,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(other_files_are_passed_over, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(long_and_binary_lines_are_tamed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_lost_directory_is_noticed, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(marks_go_on_where_they_were_made, set_up, tear_down),
                 cmocka_unit_test(a_missing_directory_is_an_error),
                 cmocka_unit_test(failures_are_told_from_warnings),
                 cmocka_unit_test(a_normal_start_is_quiet),

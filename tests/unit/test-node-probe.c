@@ -154,7 +154,7 @@ static void http_refused_is_said(void **state) {
 
 static int mqtt(const void *reply, size_t size, bool then_close, usec_t timeout_usec, int *ret_connack) {
         Server s = start_server(reply, size, then_close);
-        int r = probe_mqtt("127.0.0.1", s.port, timeout_usec, ret_connack, NULL);
+        int r = probe_mqtt(&(MqttTarget){ .host = "127.0.0.1", .port = s.port }, timeout_usec, ret_connack, NULL);
 
         stop_server(s);
         return r;
@@ -217,7 +217,8 @@ static void a_silent_network_is_waited_for_no_longer(void **state) {
         }
 
         began_usec = now_usec(CLOCK_MONOTONIC);
-        assert_int_equal(probe_mqtt("127.0.0.1", port, SHORT, &got, NULL), -ETIMEDOUT);
+        assert_int_equal(
+                        probe_mqtt(&(MqttTarget){ .host = "127.0.0.1", .port = port }, SHORT, &got, NULL), -ETIMEDOUT);
         assert_int_equal(probe_http_status("127.0.0.1", port, SHORT, NULL, NULL), -ETIMEDOUT);
         assert_in_range(now_usec(CLOCK_MONOTONIC) - began_usec, 2 * SHORT, 10 * SHORT);
 
@@ -231,55 +232,171 @@ static void mqtt_refused_is_said(void **state) {
         int got = -1;
 
         (void) state;
-        assert_int_equal(probe_mqtt("127.0.0.1", unused_port(), ENOUGH, &got, &e), -ECONNREFUSED);
+        assert_int_equal(probe_mqtt(&(MqttTarget){ .host = "127.0.0.1", .port = unused_port() }, ENOUGH, &got, &e),
+                        -ECONNREFUSED);
         assert_non_null(strstr(e.message, "127.0.0.1 port "));
-        assert_int_equal(probe_mqtt("::1", unused_port(), ENOUGH, &got, NULL), -ECONNREFUSED);
+        assert_int_equal(probe_mqtt(&(MqttTarget){ .host = "::1", .port = unused_port() }, ENOUGH, &got, NULL),
+                        -ECONNREFUSED);
         assert_int_equal(got, -1);
 }
 
-/* Debian's mosquitto, which may be asked as soon as it answers and within ENOUGH. */
-static int ask_broker(const char *configuration, int *ret_connack) {
-        _cleanup_free_ char *path = NULL, *text = NULL;
-        usec_t deadline_usec = usec_from_now(ENOUGH);
-        char *directory = make_tmpdir();
-        unsigned port = unused_port();
+/* A real one: mosquitto, in a directory that setup has prepared. */
+typedef struct Broker {
         pid_t pid;
-        int r;
+        char *directory;
+        unsigned port;
+} Broker;
 
-        assert_true(asprintf(&path, "%s/mosquitto.conf", directory) > 0);
-        assert_true(asprintf(&text, "listener %u 127.0.0.1\nuser root\n%s", port, configuration) > 0);
+static Broker start_broker(const char *setup, const char *configuration) {
+        _cleanup_free_ char *path = NULL, *command = NULL, *text = NULL;
+        Broker b = { .directory = make_tmpdir(), .port = unused_port() };
+
+        assert_true(asprintf(&command, "cd %s && exec >/dev/null 2>&1 && %s", b.directory, setup) > 0);
+        assert_int_equal(system(command), 0);
+        assert_true(asprintf(&path, "%s/mosquitto.conf", b.directory) > 0);
+        assert_true(asprintf(&text, "listener %u 127.0.0.1\nuser root\n%s", b.port, configuration) > 0);
         assert_int_equal(replace_volatile_file_at(AT_FDCWD, path, text, strlen(text), 0644), 0);
         assert_int_equal(access("/usr/sbin/mosquitto", X_OK), 0);
 
-        pid = fork();
-        assert_true(pid >= 0);
-        if (pid == 0) {
+        b.pid = fork();
+        assert_true(b.pid >= 0);
+        if (b.pid == 0) {
                 int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 
                 (void) prctl(PR_SET_PDEATHSIG, SIGKILL);
                 (void) dup2(null_fd, STDOUT_FILENO);
                 (void) dup2(null_fd, STDERR_FILENO);
-                execl("/usr/sbin/mosquitto", "mosquitto", "-c", path, (char *) NULL);
+                if (chdir(b.directory) >= 0)
+                        execl("/usr/sbin/mosquitto", "mosquitto", "-c", path, (char *) NULL);
                 _exit(127);
         }
-        do
-                r = probe_mqtt("127.0.0.1", port, ENOUGH, ret_connack, NULL);
-        while (r == -ECONNREFUSED && usec_left(deadline_usec) > 0 && waitpid(pid, NULL, WNOHANG) == 0);
+        return b;
+}
 
-        (void) kill(pid, SIGTERM);
-        assert_int_equal(waitpid(pid, NULL, 0), pid);
-        remove_tmpdir(directory);
+static void stop_broker(Broker *b) {
+        stop_server((Server){ .pid = b->pid });
+        remove_tmpdir(b->directory);
+}
+
+/* Until it listens. */
+static int round_trip(const Broker *b, MqttTarget target, MqttReach *ret) {
+        usec_t deadline_usec = usec_from_now(30 * USEC_PER_SEC);
+        int r;
+
+        target.host = "127.0.0.1";
+        target.port = b->port;
+        do
+                r = probe_mqtt_round_trip(&target, ENOUGH, ret, NULL);
+        while (r == -ECONNREFUSED && usec_left(deadline_usec) > 0 && usleep(50000) == 0);
         return r;
 }
 
-static void a_real_broker_answers(void **state) {
-        int got = -1;
+static void a_message_comes_back(void **state) {
+        Broker b = start_broker("true", "allow_anonymous true\n");
+        MqttReach reach;
 
         (void) state;
-        assert_int_equal(ask_broker("allow_anonymous true\n", &got), 0);
-        assert_int_equal(got, 0);
-        assert_int_equal(ask_broker("allow_anonymous false\n", &got), 0);
-        assert_int_equal(got, 5);
+        assert_int_equal(round_trip(&b, (MqttTarget){ NULL }, &reach), 0);
+        assert_int_equal(reach, MQTT_DELIVERED);
+        stop_broker(&b);
+}
+
+static void take_topic(const char *topic, const void *payload, size_t size_bytes, void *userdata) {
+        assert_int_equal(size_bytes, 1);
+        assert_int_equal(*(const char *) payload, topic[strlen(topic) - 1]);
+        assert_int_equal(strv_extend(userdata, topic), 0);
+}
+
+static void retained_messages_are_handed_over(void **state) {
+        Broker b = start_broker("true", "allow_anonymous true\n");
+        MqttTarget target = { .host = "127.0.0.1", .port = b.port };
+        char command[256];
+        char **topics = NULL;
+        MqttReach reach;
+
+        (void) state;
+        assert_int_equal(round_trip(&b, (MqttTarget){ NULL }, &reach), 0);
+        (void) snprintf(command, sizeof(command),
+                        "for t in a b c; do mosquitto_pub -p %u -q 1 -r -t x/$t -m $t || exit; done", b.port);
+        assert_int_equal(system(command), 0);
+        assert_int_equal(probe_mqtt_retained(&target, STRV_MAKE("#"), 2, ENOUGH, take_topic, &topics, NULL), 0);
+        assert_int_equal(strv_length(topics), 2);
+        topics = strv_free(topics);
+        assert_int_equal(probe_mqtt_retained(&target, STRV_MAKE("x/c", "x/d"), 2, ENOUGH, take_topic, &topics, NULL),
+                        0);
+        assert_int_equal(strv_length(topics), 1);
+        assert_string_equal(topics[0], "x/c");
+        strv_free(topics);
+        stop_broker(&b);
+}
+
+static void credentials_decide_how_far_one_comes(void **state) {
+        Broker b = start_broker("mosquitto_passwd -b -c passwords me secret && "
+                                "printf 'user me\\ntopic emqx-upgrade/#\\n' >acl",
+                        "allow_anonymous false\npassword_file passwords\nacl_file acl\n");
+        MqttReach reach;
+
+        (void) state;
+        assert_int_equal(round_trip(&b, (MqttTarget){ NULL }, &reach), 0);
+        assert_int_equal(reach, MQTT_REFUSED);
+        assert_int_equal(round_trip(&b, (MqttTarget){ .username = "me", .password = "wrong" }, &reach), 0);
+        assert_int_equal(reach, MQTT_REFUSED);
+        assert_int_equal(round_trip(&b, (MqttTarget){ .username = "me", .password = "secret" }, &reach), 0);
+        assert_int_equal(reach, MQTT_DELIVERED);
+        stop_broker(&b);
+}
+
+static void tls_is_spoken_and_its_signer_looked_at(void **state) {
+        Broker b = start_broker(
+                        "for n in ours other; do openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$n.example "
+                        "-keyout $n.key -out $n.pem || exit; done",
+                        "allow_anonymous true\ncertfile ours.pem\nkeyfile ours.key\n");
+        _cleanup_free_ char *ours = NULL, *other = NULL;
+        MqttReach reach = MQTT_NOTHING;
+
+        (void) state;
+        assert_true(asprintf(&ours, "%s/ours.pem", b.directory) > 0);
+        assert_true(asprintf(&other, "%s/other.pem", b.directory) > 0);
+        assert_int_equal(round_trip(&b, (MqttTarget){ .tls = true }, &reach), 0);
+        assert_int_equal(reach, MQTT_DELIVERED);
+        assert_int_equal(round_trip(&b, (MqttTarget){ .tls = true, .ca_file = ours }, &reach), 0);
+        assert_int_equal(reach, MQTT_DELIVERED);
+        reach = MQTT_NOTHING;
+        assert_true(round_trip(&b, (MqttTarget){ .tls = true, .ca_file = other }, &reach) < 0);
+        assert_true(round_trip(&b, (MqttTarget){ .tls = false }, &reach) < 0);
+        assert_int_equal(reach, MQTT_NOTHING);
+        stop_broker(&b);
+}
+
+static void a_certificate_says_who_one_is(void **state) {
+        Broker b = start_broker(
+                        "for n in broker client; do openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=$n.example "
+                        "-keyout $n.key -out $n.pem || exit; done; "
+                        "openssl rsa -aes128 -passout pass:secret -in client.key -out locked.key",
+                        "allow_anonymous true\ncertfile broker.pem\nkeyfile broker.key\ncafile client.pem\n"
+                        "require_certificate true\n");
+        _cleanup_free_ char *broker = NULL, *cert = NULL, *key = NULL, *locked = NULL;
+        MqttReach reach = MQTT_NOTHING;
+        MqttTarget target = { .tls = true };
+
+        (void) state;
+        assert_true(asprintf(&broker, "%s/broker.pem", b.directory) > 0);
+        assert_true(asprintf(&cert, "%s/client.pem", b.directory) > 0);
+        assert_true(asprintf(&key, "%s/client.key", b.directory) > 0);
+        assert_true(asprintf(&locked, "%s/locked.key", b.directory) > 0);
+        assert_true(round_trip(&b, target, &reach) < 0);
+        target.cert_file = cert;
+        target.key_file = locked;
+        assert_true(round_trip(&b, target, &reach) < 0);
+        assert_int_equal(reach, MQTT_NOTHING);
+        target.key_file = key;
+        assert_int_equal(round_trip(&b, target, &reach), 0);
+        assert_int_equal(reach, MQTT_DELIVERED);
+        reach = MQTT_NOTHING;
+        target.ca_file = broker;
+        assert_int_equal(round_trip(&b, target, &reach), 0);
+        assert_int_equal(reach, MQTT_DELIVERED);
+        stop_broker(&b);
 }
 
 int main(void) {
@@ -294,7 +411,11 @@ int main(void) {
                 cmocka_unit_test(mqtt_waits_no_longer_than_told),
                 cmocka_unit_test(a_silent_network_is_waited_for_no_longer),
                 cmocka_unit_test(mqtt_refused_is_said),
-                cmocka_unit_test(a_real_broker_answers),
+                cmocka_unit_test(a_message_comes_back),
+                cmocka_unit_test(retained_messages_are_handed_over),
+                cmocka_unit_test(credentials_decide_how_far_one_comes),
+                cmocka_unit_test(tls_is_spoken_and_its_signer_looked_at),
+                cmocka_unit_test(a_certificate_says_who_one_is),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -243,6 +243,7 @@ static void control_data_as_people_write_it_is_understood(void **state) {
 static void store_finds_by_metadata(void **state) {
         Fixture *f = *state;
         _cleanup_(package_freep) Package *p = NULL;
+        _cleanup_strv_ char **versions = NULL;
         char hex[SHA256_HEX_SIZE];
 
         make_deb(f, "one.deb", "emqx", "4.3.12", "amd64", "gzip");
@@ -255,6 +256,11 @@ static void store_finds_by_metadata(void **state) {
         assert_true(endswith(p->path, "/a name"));
         assert_int_equal(store_verify(&package_kind_deb, p, hex, &f->error), 0);
         assert_int_equal(strlen(hex), 64);
+
+        make_deb(f, "other.deb", "emqx", "4.4.11", "arm64", "gzip");
+        assert_int_equal(store_versions(f->dir, &package_kind_deb, "emqx", "amd64", &versions, &f->error), 0);
+        assert_int_equal(strv_length(versions), 2);
+        assert_true(strv_contains(versions, "4.3.12") && strv_contains(versions, "4.4.0"));
 }
 
 static void store_says_what_is_there_instead(void **state) {

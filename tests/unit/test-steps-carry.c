@@ -2,6 +2,9 @@
 
 #include "tests/unit/test-util.h"
 
+#include <fcntl.h>
+
+#include "base/fileio.h"
 #include "steps/carry.h"
 
 /* The verdict on path in a tree at real, with RUNNER_DATA_DIR at data; -1: carried. */
@@ -48,9 +51,39 @@ static void what_a_package_manager_leaves_is_new_only(void **state) {
         assert_int_equal(verdict("/var/lib/emqx", "/etc/emqx", "rpmsave", false), -1);
 }
 
+static void what_is_carried_has_no_rule_against_it(void **state) {
+        static const char *const carried[] = { "mnesia", "mnesia/emqx@127.0.0.1/schema.DAT", "loaded_plugins",
+                "plugins", "plugins/mine/ebin", "replayq/1", ".erlang.cookie", "emqx-export-2022-2-18-19-15-53.json",
+                "trace", "other" };
+
+        (void) state;
+        for (size_t i = 0; i < ELEMENTSOF(carried); i++)
+                assert_int_equal(verdict("/var/lib/emqx", "/var/lib/emqx", carried[i], true), -1);
+}
+
+static void the_man_page_has_every_row(void **state) {
+        _cleanup_free_ char *text = NULL;
+        const CarryRule *rule;
+
+        (void) state;
+        assert_int_equal(read_file_at(AT_FDCWD, MAN_PAGE, 1024 * 1024, &text, NULL), 0);
+        for (size_t i = 0; (rule = carry_rule_at(i)); i++) {
+                _cleanup_free_ char *row = NULL;
+
+                assert_true(asprintf(&row, ".It Pa %s Ta %s Ta\n", rule->pattern,
+                                            rule->verdict == TREE_CARRY  ? "carried"
+                                                            : rule->tell ? "kept aside"
+                                                                         : "left") > 0);
+                if (!strstr(text, row))
+                        fail_msg("the man page lacks: %s", row);
+        }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(rules_of_the_data_directory_hold_wherever_it_is),
+                cmocka_unit_test(what_is_carried_has_no_rule_against_it),
+                cmocka_unit_test(the_man_page_has_every_row),
                 cmocka_unit_test(what_a_package_manager_leaves_is_new_only),
         };
 

@@ -74,6 +74,18 @@ static void later_files_win_in_the_order_of_their_names(void **state) {
         assert_string_equal(f->config->packages_dir, "/srv/packages");
 }
 
+static void a_certificate_needs_its_key(void **state) {
+        static const char cert[] = "[Node]\nMqttCertFile=/etc/me.pem\n", key[] = "[Node]\nMqttKeyFile=/etc/me.key\n";
+        Fixture *f = *state;
+
+        write_config(f, "emqx-upgrade.conf", cert, strlen(cert));
+        assert_int_equal(load(f), -EINVAL);
+        assert_non_null(strstr(f->error.message, "MqttCertFile= is set without MqttKeyFile="));
+        write_config(f, "emqx-upgrade.conf.d/key.conf", key, strlen(key));
+        assert_int_equal(load(f), 0);
+        assert_string_equal(f->config->mqtt_key_file, "/etc/me.key");
+}
+
 static void empty_value_is_the_default_again(void **state) {
         static const char text[] = "[Upgrade]\nAttempts=9\nAttempts=\n[Node]\nMqttPort=\n";
         Fixture *f = *state;
@@ -98,7 +110,12 @@ static void wrong_lines_are_refused_with_file_line_and_expectation(void **state)
                 { "[Upgrade]\nPackagesDirectory=/a/../b\n", 2, "expected an absolute path" },
                 { "[Upgrade]\nRequireOldPackage=maybe\n", 2, "expected yes or no" },
                 { "[Upgrade]\nAttemps=3\n", 2, "no such key in [Upgrade]" },
-                { "[Upgrad]\nAttempts=3\n", 2, "expected the section [Upgrade] or [Node]" },
+                { "[Upgrad]\nAttempts=3\n", 2, "expected a section of emqx-upgrade.conf(5)" },
+                { "[Backup]\nCompressionLevel=20\n", 2, "expected a number from 1 to 19" },
+                { "[Backup]\nCompressionThreads=0\n", 2, "expected a number from 1 to 64" },
+                { "[Backup]\nKeepBackups=0\n", 2, "expected a number above 0" },
+                { "[Backup]\nKeepBackupsForSec=0\n", 2, "expected a time span above 0" },
+                { "[Backup]\nKeepBackupsMaxBytes=10X\n", 2, "expected a size" },
                 { "Attempts=3\n", 1, "expected a section" },
                 { "[Node]\nUnit=../emqx.service\n", 2, "expected the name of a service" },
                 { "[Node]\nUnit=emqx\n", 2, "expected the name of a service" },
@@ -285,6 +302,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(nothing_is_all_defaults),
                 TEST(later_files_win_in_the_order_of_their_names),
+                TEST(a_certificate_needs_its_key),
                 TEST(empty_value_is_the_default_again),
                 TEST(wrong_lines_are_refused_with_file_line_and_expectation),
                 TEST(what_systemd_accepts_is_accepted),

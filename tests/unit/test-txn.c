@@ -24,7 +24,7 @@ static int set_up(void **state) {
         Plan *plan;
 
         f->dir = make_tmpdir();
-        assert_int_equal(mount("tmpfs", f->dir, "tmpfs", 0, "size=256k"), 0);
+        assert_int_equal(mount("tmpfs", f->dir, "tmpfs", 0, "size=512k"), 0);
         f->dir_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         assert_true(f->dir_fd >= 0);
         assert_int_equal(plan_new("4.4.0", &plan), 0);
@@ -84,6 +84,45 @@ static void everything_is_read_back(void **state) {
         assert_int_equal(f->txn->steps[1].state, STEP_BEGUN);
         assert_int_equal(f->txn->steps[1].attempts, 1);
         assert_int_equal(f->txn->steps[2].state, STEP_TODO);
+}
+
+static void checks_are_read_back_each_as_it_was_made_last(void **state) {
+        Fixture *f = *state;
+        Plan *p = f->txn->plan;
+
+        assert_int_equal(plan_keep_check(p, "inspect", "space", CHECK_WARNED, "little", "Make room."), 0);
+        assert_int_equal(plan_keep_check(p, "inspect", "node", CHECK_PASSED, "a\xff\nb", NULL), 0);
+        assert_int_equal(plan_keep_check(p, "verify", "node", CHECK_PASSED, "other step", NULL), 0);
+        assert_int_equal(plan_keep_check(p, "inspect", "space", CHECK_REFUSED, "none", NULL), 0);
+        assert_int_equal(txn_save(f->txn), 0);
+        assert_int_equal(reload(f), 1);
+
+        p = f->txn->plan;
+        assert_int_equal(p->n_checks, 3);
+        assert_string_equal(p->checks[0].name, "space");
+        assert_int_equal(p->checks[0].outcome, CHECK_REFUSED);
+        assert_string_equal(p->checks[0].text, "none");
+        assert_null(p->checks[0].advice);
+        assert_string_equal(p->checks[1].text, "a\\xff\\nb");
+        assert_string_equal(p->checks[2].step, "verify");
+}
+
+static void checks_cannot_fill_the_record(void **state) {
+        Fixture *f = *state;
+        Plan *p = f->txn->plan;
+        char text[4096], name[16];
+
+        (void) memset(text, 'x', sizeof(text));
+        (void) memcpy(text + 1020, "ä", 2);
+        text[sizeof(text) - 1] = 0;
+        for (unsigned i = 0; i < 200; i++) {
+                (void) snprintf(name, sizeof(name), "check-%u", i);
+                assert_int_equal(plan_keep_check(p, "inspect", name, CHECK_PASSED, text, NULL), 0);
+        }
+        assert_int_equal(p->n_checks, 128);
+        assert_int_equal(strlen(p->checks[0].text), 1020 + strlen("…")); /* the letter is not cut in two */
+        assert_int_equal(txn_save(f->txn), 0);
+        assert_int_equal(reload(f), 1);
 }
 
 static void failed_save_keeps_the_old_record(void **state) {
@@ -165,6 +204,32 @@ static void done_one_can_be_taken_back_once(void **state) {
         assert_int_equal(txn_reopen(f->txn, "x", "again"), -EINVAL);
 }
 
+/* What was refused has touched nothing: there is no way back from it. */
+static void attempt_that_was_refused_hides_none_that_was_made(void **state) {
+        _cleanup_free_ char *id = NULL;
+        Fixture *f = *state;
+        Plan *plan;
+
+        assert_int_equal(free_and_strdup(&id, f->txn->plan->id), 0);
+        assert_int_equal(txn_close(f->txn, TXN_REFUSED), 0);
+        f->txn = txn_free(f->txn);
+        assert_int_equal(txn_load_last_made(f->dir_fd, &f->txn, &f->error), -ENOENT);
+        assert_int_equal(txn_load_history(f->dir_fd, "last", &f->txn, &f->error), 0);
+        assert_string_equal(f->txn->plan->id, id);
+
+        for (int i = 0; i < 2; i++) {
+                f->txn = txn_free(f->txn);
+                assert_int_equal(plan_new("4.4.0", &plan), 0);
+                if (i == 0)
+                        assert_int_equal(free_and_strdup(&id, plan->id), 0);
+                assert_int_equal(txn_create(f->dir_fd, plan, "emqx-upgrade@4.4.0.service", names, &f->txn), 0);
+                assert_int_equal(txn_close(f->txn, i == 0 ? TXN_DONE : TXN_REFUSED), 0);
+        }
+        f->txn = txn_free(f->txn);
+        assert_int_equal(txn_load_last_made(f->dir_fd, &f->txn, &f->error), 0);
+        assert_string_equal(f->txn->plan->id, id);
+}
+
 static void hold_is_needed_from_stop_until_start(void **state) {
         Fixture *f = *state;
 
@@ -185,6 +250,20 @@ static void hold_is_needed_from_stop_until_start(void **state) {
         assert_true(txn_needs_hold(f->txn));
         mark(f, "stop", STEP_UNDONE);
         assert_false(txn_needs_hold(f->txn));
+}
+
+static void step_given_up_is_kept_with_its_reason_and_is_to_be_undone(void **state) {
+        Fixture *f = *state;
+        size_t i = txn_find(f->txn, "backup");
+
+        mark(f, "backup", STEP_BEGUN);
+        assert_int_equal(txn_give_up(f->txn, i, "no room"), 0);
+        assert_int_equal(reload(f), 1);
+        assert_int_equal(f->txn->steps[i].state, STEP_FAILED);
+        assert_string_equal(f->txn->steps[i].why, "no room");
+        assert_int_equal(f->txn->direction, TXN_FORWARD);
+        assert_null(f->txn->cause);
+        assert_true(f->txn->steps[i].took_usec > 0);
 }
 
 static void damaged_record_is_refused(void **state) {
@@ -237,13 +316,17 @@ static void other_formats_and_names_with_paths_are_refused(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(everything_is_read_back),
+                TEST(checks_are_read_back_each_as_it_was_made_last),
+                TEST(checks_cannot_fill_the_record),
                 TEST(failed_save_keeps_the_old_record),
                 TEST(second_transaction_is_refused),
                 TEST(first_cause_and_failed_way_back_are_both_kept),
                 TEST(closed_one_is_history_and_no_longer_open),
                 TEST(half_closed_one_is_closed_by_the_next_reader),
                 TEST(done_one_can_be_taken_back_once),
+                TEST(attempt_that_was_refused_hides_none_that_was_made),
                 TEST(hold_is_needed_from_stop_until_start),
+                TEST(step_given_up_is_kept_with_its_reason_and_is_to_be_undone),
                 TEST(damaged_record_is_refused),
                 TEST(other_formats_and_names_with_paths_are_refused),
         };

@@ -7,6 +7,7 @@
 -define(ROUND_MSEC, 30000).
 
 start() ->
+    emqx_app:knob(no_join, false) andalso mnesia:delete_schema([node()]),
     case mnesia:system_info(use_dir) of
         true -> ok;
         false -> ok = mnesia:create_schema([node()])

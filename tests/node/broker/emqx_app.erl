@@ -66,7 +66,17 @@ boot() ->
     end,
     ok = emqx_plugins:load(),
     ok = emqx_modules:load(),
-    io:format("~s ~s is running now!~n", [description(), get_release()]).
+    [emqx_alarm:activate(Name, "as its knob says") || Name <- [knob(alarm, none)], Name =/= none],
+    [logger:error("~s", [Text]) || Text <- [knob(log_error, none)], Text =/= none],
+    stuck_table(knob(stuck_table, none)),
+    io:format("~s ~s is running now!~n", [description(), get_release()]),
+    knob(unregistered, false) andalso unregister(emqx).
+
+%% One that is not loaded, as where a peer that has it does not run: nobody may read it.
+stuck_table(none) -> ok;
+stuck_table(Name) ->
+    ekka_mnesia:create_table(Name, {ram_copies, []}),
+    mnesia_lib:set({Name, where_to_read}, nowhere).
 
 loop() ->
     receive

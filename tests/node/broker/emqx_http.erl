@@ -14,23 +14,30 @@ listen(Name, Address) ->
     ok.
 
 
+%% Who says nothing, or goes, is nobody's failure.
 serve(Socket) ->
-    {ok, {http_request, Method, {abs_path, Path}, _}} = gen_tcp:recv(Socket, 0, 5000),
+    case gen_tcp:recv(Socket, 0, 5000) of
+        {ok, {http_request, Method, {abs_path, Path}, _}} -> answer(Socket, Method, Path);
+        _ -> ok
+    end,
+    gen_tcp:close(Socket).
+
+answer(Socket, Method, Path) ->
     headers(Socket),
     {Status, Body} = answer(Method, Path),
     gen_tcp:send(Socket, ["HTTP/1.1 ", Status, "\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: ",
-                          integer_to_list(iolist_size(Body)), "\r\n\r\n", Body]),
-    gen_tcp:close(Socket).
+                          integer_to_list(iolist_size(Body)), "\r\n\r\n", Body]).
 
 headers(Socket) ->
     case gen_tcp:recv(Socket, 0, 5000) of
         {ok, http_eoh} -> inet:setopts(Socket, [{packet, raw}]);
-        {ok, _} -> headers(Socket)
+        {ok, _} -> headers(Socket);
+        {error, _} -> ok
     end.
 
 answer('GET', <<"/status">>) ->
     {Internal, _} = init:get_status(),
-    Running = lists:keymember(emqx, 1, application:which_applications()),
+    Running = lists:keymember(emqx, 1, application:which_applications()) andalso not emqx_app:knob(not_running, false),
     Status = case Running orelse not emqx_app:at_least(22, 11) of
                  true -> "200 OK";
                  false -> "503 Service Unavailable"

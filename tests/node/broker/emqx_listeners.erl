@@ -18,7 +18,8 @@ address(Text) ->
 
 start() ->
     catch ets:new(?TAB, [named_table, public]),
-    Tcp = [{Name, Address} || {Key, Address} <- emqx_app:conf(), ["listener", "tcp", Name] <- [string:split(Key, ".", all)]],
+    Tcp = [{Name, Address} || {Key, Address} <- emqx_app:conf(), ["listener", "tcp", Name] <- [string:split(Key, ".", all)],
+           Name =/= emqx_app:knob(without_listener, none)],
     lists:foreach(fun start_tcp/1, lists:sort(Tcp)).
 
 start_tcp({Name, Address}) ->

@@ -19,7 +19,7 @@ status(_) -> usage(["status    # Show broker status"]).
 
 broker([]) ->
     [io:format("~-10s: ~s~n", [K, V]) || {K, V} <- [{"sysdescr", emqx_app:description()},
-                                                     {"version", emqx_app:get_release()},
+                                                     {"version", emqx_app:knob(says_version, emqx_app:get_release())},
                                                      {"uptime", uptime()}, {"datetime", datetime()}]];
 broker(["stats"]) ->
     Connections = emqx_mqtt:count(connections),

@@ -26,5 +26,5 @@ load() ->
 
 %% [{Name, Description, Active}]
 list() ->
-    Active = persistent_term:get(?MODULE, []),
+    Active = persistent_term:get(?MODULE, []) -- [emqx_app:knob(without_module, none)],
     [{N, D, lists:member(N, Active)} || {N, D} <- ?KNOWN].

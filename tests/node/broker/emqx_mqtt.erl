@@ -20,7 +20,11 @@ count(subscriptions) -> ets:info(?SUBSCRIPTIONS, size).
 serve(Socket) ->
     case emqx_app:knob(mute, false) of
         true -> receive {'DOWN', _, _, _, _} -> ok end;
-        false -> ok = inet:setopts(Socket, [{active, true}]), loop(#s{socket = Socket}, <<>>)
+        false ->
+            case inet:setopts(Socket, [{active, true}]) of
+                ok -> loop(#s{socket = Socket}, <<>>);
+                {error, _} -> gen_tcp:close(Socket) %% it has gone
+            end
     end.
 
 loop(#s{socket = Socket} = S, Buffer) ->

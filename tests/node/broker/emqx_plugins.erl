@@ -16,7 +16,7 @@ load() ->
         [] -> ok;
         Missing -> logger:alert("cannot_find_plugins: ~p", [Missing])
     end,
-    [load(N) || N <- Names, lists:member(N, known())],
+    [load(N) || N <- Names, lists:member(N, known()), N =/= emqx_app:knob(without_plugin, none)],
     ok.
 
 known() ->
@@ -46,6 +46,7 @@ start(emqx_management, Conf) ->
     emqx_mgmt_cli:load();
 start(emqx_dashboard, Conf) -> emqx_http:listen("dashboard", proplists:get_value("dashboard.listener.http", Conf));
 start(emqx_retainer, Conf) -> emqx_retainer:load(Conf);
+start(emqx_rule_engine, _) -> emqx_rule_engine:load();
 start(_, _) -> ok.
 
 unload() ->

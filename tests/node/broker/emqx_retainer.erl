@@ -7,7 +7,11 @@
 
 load(Conf) ->
     Storage = case proplists:get_value("retainer.storage_type", Conf) of "ram" -> ram_copies; _ -> disc_copies end,
-    ekka_mnesia:create_table(emqx_retained, {Storage, [{attributes, record_info(fields, emqx_retained)}]}).
+    ekka_mnesia:create_table(emqx_retained, {Storage, [{attributes, record_info(fields, emqx_retained)}]}),
+    case emqx_app:knob(lose_retained, false) of
+        true -> {atomic, ok} = mnesia:clear_table(emqx_retained), ok;
+        false -> ok
+    end.
 
 %% An empty payload takes the message away. The write is logged on all nodes that have the table before it is acknowledged.
 store(Topic, Payload, Qos) ->

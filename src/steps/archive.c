@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* The step that makes one archive of a backup, and its undoing. */
+
+#include "steps/archive.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include "archive/tarball.h"
+#include "archive/walk.h"
+#include "base/fileio.h"
+#include "steps/backup.h"
+
+#define PART_NAME ARCHIVE_NAME ".part"
+#define SPARE_BYTES ((uint64_t) 16 << 20) /* for what directories and the file system itself take */
+
+/* --- the trees of a backup, with their manifests --- */
+
+typedef struct Trees {
+        TarballTree *items;
+        Manifest **manifests;
+        size_t n;
+        uint64_t n_bytes;
+} Trees;
+
+static void trees_done(Trees *t) {
+        for (size_t i = 0; i < t->n; i++) {
+                (void) safe_close(t->items[i].dir_fd);
+                (void) manifest_free(t->manifests[i]);
+        }
+        free(t->items);
+        free(t->manifests);
+}
+
+static int trees_load(const Plan *p, int backup_fd, Trees *ret, Error *reterr) {
+        _cleanup_(trees_done) Trees t = { .items = calloc(p->n_trees + 1, sizeof(TarballTree)),
+                .manifests = calloc(p->n_trees + 1, sizeof(Manifest *)) };
+        int r;
+
+        if (!t.items || !t.manifests)
+                return -ENOMEM;
+        for (; t.n < p->n_trees; t.n++) {
+                _cleanup_free_ char *name = NULL;
+
+                if (asprintf(&name, "%s.manifest", p->trees[t.n].name) < 0)
+                        return -ENOMEM;
+                r = manifest_load_at(backup_fd, name, &t.manifests[t.n], reterr);
+                if (r < 0)
+                        return r;
+                t.items[t.n] = (TarballTree){ .name = p->trees[t.n].name, .manifest = t.manifests[t.n], .dir_fd = -1 };
+                t.n_bytes += manifest_n_bytes(t.manifests[t.n]);
+        }
+        *ret = t;
+        t = (Trees){ NULL, NULL, 0, 0 };
+        return 0;
+}
+
+/* Those in tree/ of the backup. */
+static int trees_open(const Plan *p, int backup_fd, Trees *t, Error *reterr) {
+        int r = 0;
+
+        for (size_t i = 0; i < t->n && r >= 0; i++)
+                r = backup_copy_open(p, backup_fd, t->items[i].name, &t->items[i].dir_fd, reterr);
+        return r;
+}
+
+/* New ones in dir_fd. */
+static int trees_make(int dir_fd, Trees *t, Error *reterr) {
+        for (size_t i = 0; i < t->n; i++) {
+                int fd = mkdirat(dir_fd, t->items[i].name, 0700) < 0
+                                ? -errno
+                                : open_child(dir_fd, t->items[i].name, O_RDONLY | O_DIRECTORY);
+
+                if (fd < 0)
+                        return error_set(reterr, fd, NULL, "Cannot make a directory %s to extract to: %m",
+                                        t->items[i].name);
+                t->items[i].dir_fd = fd;
+        }
+        return 0;
+}
+
+static int trees_compare(const Trees *t, TreeDifferenceFunc func, void *userdata, Error *reterr) {
+        int r, found = 0;
+
+        for (size_t i = 0; i < t->n; i++) {
+                r = tree_compare(t->items[i].manifest, t->items[i].dir_fd, &(TreeRules){ .exact = true }, func,
+                                userdata, reterr);
+                if (r < 0)
+                        return r;
+                found |= r;
+        }
+        return found;
+}
+
+/* --- the archive --- */
+
+/* The first word of the file that sha256sum(1) would read. */
+static int load_digest(const Plan *p, int backup_fd, char ret[static SHA256_HEX_SIZE], Error *reterr) {
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        int r;
+
+        r = read_file_at(backup_fd, ARCHIVE_DIGEST_NAME, 4096, &text, &size);
+        if (r >= 0 && strspn(text, "0123456789abcdef") != SHA256_HEX_SIZE - 1)
+                r = -EBADMSG;
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot read %s of the backup %s: %m", ARCHIVE_DIGEST_NAME, p->id);
+        memcpy(ret, text, SHA256_HEX_SIZE - 1);
+        ret[SHA256_HEX_SIZE - 1] = 0;
+        return 0;
+}
+
+static int read_archive(int backup_fd, const char *name, const Trees *t, const char *sha256, bool extract,
+                const TreeProgress *progress, Error *reterr) {
+        _cleanup_close_ int fd = open_child(backup_fd, name, O_RDONLY);
+
+        if (fd < 0)
+                return error_set(reterr, fd, NULL, "Cannot open the archive %s: %m", name);
+        /* What is read is what is on the disk, not what was just written. */
+        (void) posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+        return tarball_read(fd, t->items, t->n, sha256, extract, progress, reterr);
+}
+
+/* Until it has its name, which it gets when it has been read back. */
+static int make_archive(Context *c, int backup_fd, const Trees *t, Error *reterr) {
+        TarballOptions options = { (unsigned) c->config->compression_level,
+                (unsigned) c->config->compression_threads };
+        BackupProgress writing = { .c = c, .what = "Archiving" },
+                       reading = { .c = c, .what = "Reading the archive back" };
+        TreeProgress write_progress = backup_progress(&writing, t->n_bytes),
+                     read_progress = backup_progress(&reading, t->n_bytes);
+        char sha256[SHA256_HEX_SIZE], line[SHA256_HEX_SIZE + sizeof("  " ARCHIVE_NAME "\n")];
+        struct stat st;
+        int r;
+
+        r = tarball_write(t->items, t->n, &options, backup_fd, PART_NAME, &write_progress, sha256, reterr);
+        if (r < 0)
+                return r;
+        r = read_archive(backup_fd, PART_NAME, t, sha256, false, &read_progress, reterr);
+        if (r < 0)
+                return r;
+        (void) snprintf(line, sizeof(line), "%s  " ARCHIVE_NAME "\n", sha256);
+        r = replace_file_at(backup_fd, ARCHIVE_DIGEST_NAME, line, strlen(line), 0600);
+        if (r >= 0 &&
+                        (fstatat(backup_fd, PART_NAME, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+                                        renameat(backup_fd, PART_NAME, backup_fd, ARCHIVE_NAME) < 0 ||
+                                        fsync(backup_fd) < 0))
+                r = -errno;
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot finish the archive of the backup %s: %m", c->plan->id);
+        journal_event(&c->journal, EVENT_BACKUP_ARCHIVED,
+                        &(JournalFields){ .step = c->step,
+                                        .bytes_done = (uint64_t) st.st_size,
+                                        .bytes_total = t->n_bytes },
+                        "The backup is one archive, read back against its manifests: %" PRIu64 " MiB in " STATE_DIR
+                        "/backups/%s/" ARCHIVE_NAME ", %" PRIu64 " MiB",
+                        t->n_bytes >> 20, c->plan->id, (uint64_t) st.st_size >> 20);
+        return 0;
+}
+
+/* Half of a tree must not be called one. */
+static int remove_tree(const Plan *p, int backup_fd, Error *reterr) {
+        int r = tree_remove(backup_fd, ARCHIVE_GONE_NAME, reterr);
+
+        if (r >= 0 && renameat(backup_fd, "tree", backup_fd, ARCHIVE_GONE_NAME) < 0 && errno != ENOENT)
+                r = -errno;
+        if (r >= 0 && fsync(backup_fd) < 0)
+                r = -errno;
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot remove tree/ of the backup %s: %m", p->id);
+        return tree_remove(backup_fd, ARCHIVE_GONE_NAME, reterr);
+}
+
+static int archive_tree(Context *c, Error *reterr) {
+        _cleanup_(trees_done) Trees t = { NULL, NULL, 0, 0 };
+        _cleanup_close_ int backup_fd = -1;
+        int r;
+
+        r = backup_open(c->plan, &backup_fd, reterr);
+        if (r < 0)
+                return r;
+        r = backup_form(c->plan);
+        if (r == BACKUP_INCOMPLETE)
+                return error_set(reterr, -ENOENT, NULL, "The backup %s is incomplete", c->plan->id);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", c->plan->id);
+        if (r == BACKUP_TREE && faccessat(backup_fd, ARCHIVE_NAME, F_OK, 0) < 0) {
+                r = trees_load(c->plan, backup_fd, &t, reterr);
+                if (r >= 0)
+                        r = trees_open(c->plan, backup_fd, &t, reterr);
+                if (r >= 0)
+                        r = make_archive(c, backup_fd, &t, reterr);
+                if (r < 0) {
+                        (void) unlinkat(backup_fd, PART_NAME, 0);
+                        return r;
+                }
+        }
+        return remove_tree(c->plan, backup_fd, reterr);
+}
+
+/* --- the step --- */
+
+/* What is kept is decided when it is known how large the new one is, and where there was no room for that, too. */
+int archive_backup(Context *c, Error *reterr) {
+        _cleanup_(error_done) Error error = ERROR_NULL;
+        int r = c->config->archive ? archive_tree(c, reterr) : 0, q;
+
+        q = c->prune_backups ? c->prune_backups(c, &error) : 0;
+        if (q < 0 && r >= 0)
+                r = error_set(reterr, q, error.advice, "%s", error_text(&error, q));
+        return r;
+}
+
+/* What half-made or half-removed things there are; a whole tree/ is none. */
+static void forget_unfinished(const Plan *p) {
+        _cleanup_free_ char *path = backup_path(p, NULL);
+        _cleanup_close_ int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
+
+        if (fd < 0)
+                return;
+        (void) unlinkat(fd, PART_NAME, 0);
+        if (faccessat(fd, ARCHIVE_NAME, F_OK, 0) < 0 && errno == ENOENT)
+                (void) unlinkat(fd, ARCHIVE_DIGEST_NAME, 0);
+        (void) tree_remove(fd, ARCHIVE_GONE_NAME, NULL);
+}
+
+void archive_settle(const Plan *p) {
+        _cleanup_close_ int fd = -1;
+
+        forget_unfinished(p);
+        if (backup_form(p) == BACKUP_TREE && backup_open(p, &fd, NULL) >= 0 &&
+                        faccessat(fd, ARCHIVE_NAME, F_OK, 0) >= 0)
+                (void) remove_tree(p, fd, NULL);
+}
+
+/* --- and back --- */
+
+static int check_room(int fd, uint64_t bytes, const char *where, Error *reterr) {
+        struct statvfs v;
+        uint64_t free_bytes;
+
+        if (fstatvfs(fd, &v) < 0)
+                return error_set(reterr, -errno, NULL, "Cannot tell how much room there is in %s: %m", where);
+        free_bytes = (uint64_t) v.f_bavail * v.f_frsize;
+        if (free_bytes >= bytes + SPARE_BYTES)
+                return 0;
+        return error_set(reterr, -ENOSPC, "Make room on that file system and try again.",
+                        "Extracting the backup takes %" PRIu64 " MiB in %s, where %" PRIu64 " MiB are free",
+                        (bytes + SPARE_BYTES) >> 20, where, free_bytes >> 20);
+}
+
+/* What the trees took on disk when they were looked at: their sizes may be mostly holes. */
+int archive_check_room(const Plan *p, Error *reterr) {
+        _cleanup_close_ int backup_fd = -1;
+        uint64_t bytes = 0;
+        int r;
+
+        for (size_t i = 0; i < p->n_trees; i++)
+                bytes += p->trees[i].bytes;
+        r = backup_open(p, &backup_fd, reterr);
+        return r < 0 ? r : check_room(backup_fd, bytes, STATE_DIR "/backups", reterr);
+}
+
+static int extract_archive(
+                const Plan *p, int backup_fd, int dir_fd, Trees *t, const TreeProgress *progress, Error *reterr) {
+        char sha256[SHA256_HEX_SIZE];
+        int r;
+
+        r = load_digest(p, backup_fd, sha256, reterr);
+        if (r >= 0)
+                r = trees_make(dir_fd, t, reterr);
+        if (r >= 0)
+                r = read_archive(backup_fd, ARCHIVE_NAME, t, sha256, true, progress, reterr);
+        if (r < 0)
+                return r;
+        r = trees_compare(t, NULL, NULL, reterr);
+        if (r > 0)
+                r = error_set(reterr, -EIO, NULL, "The backup %s was extracted, but is not as its manifests say",
+                                p->id);
+        if (r >= 0 && syncfs(dir_fd) < 0)
+                r = error_set(reterr, -errno, NULL, "What was extracted cannot be written to disk: %m");
+        return r;
+}
+
+/* Before anything of the node is touched. */
+int extract_backup(Context *c, Error *reterr) {
+        _cleanup_(trees_done) Trees t = { NULL, NULL, 0, 0 };
+        _cleanup_close_ int backup_fd = -1, part_fd = -1;
+        BackupProgress progress = { .c = c, .what = "Extracting the backup" };
+        TreeProgress tree_progress;
+        int r;
+
+        r = backup_form(c->plan);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", c->plan->id);
+        if (r == BACKUP_INCOMPLETE)
+                return error_set(reterr, -ENOENT, NULL, "The backup %s is gone or incomplete", c->plan->id);
+        forget_unfinished(c->plan);
+        if (r == BACKUP_TREE)
+                return 0;
+
+        r = backup_open(c->plan, &backup_fd, reterr);
+        if (r >= 0)
+                r = tree_remove(backup_fd, "tree.part", reterr);
+        if (r >= 0)
+                r = archive_check_room(c->plan, reterr);
+        if (r >= 0)
+                r = trees_load(c->plan, backup_fd, &t, reterr);
+        if (r < 0)
+                return r;
+        part_fd = mkdirat(backup_fd, "tree.part", 0700) < 0
+                        ? -errno
+                        : open_child(backup_fd, "tree.part", O_RDONLY | O_DIRECTORY);
+        if (part_fd < 0)
+                return error_set(reterr, part_fd, NULL, "Cannot make tree.part in the backup %s: %m", c->plan->id);
+        tree_progress = backup_progress(&progress, t.n_bytes);
+        r = extract_archive(c->plan, backup_fd, part_fd, &t, &tree_progress, reterr);
+        if (r >= 0 && (renameat(backup_fd, "tree.part", backup_fd, "tree") < 0 || fsync(backup_fd) < 0))
+                r = error_set(reterr, -errno, NULL, "Cannot finish tree/ of the backup %s: %m", c->plan->id);
+        if (r < 0)
+                (void) tree_remove(backup_fd, "tree.part", NULL);
+        return r;
+}
+
+/* --- for people --- */
+
+int backup_check(const Plan *p, const TreeProgress *progress, TreeDifferenceFunc func, void *userdata, Error *reterr) {
+        _cleanup_(trees_done) Trees t = { NULL, NULL, 0, 0 };
+        _cleanup_close_ int backup_fd = -1;
+        char sha256[SHA256_HEX_SIZE];
+        int r, form = backup_form(p);
+
+        if (form < 0)
+                return error_set(reterr, form, NULL, "Cannot look at the backup %s: %m", p->id);
+        if (form == BACKUP_INCOMPLETE)
+                return error_set(reterr, -ENOENT, NULL, "The backup %s is gone or incomplete", p->id);
+        r = backup_open(p, &backup_fd, reterr);
+        if (r >= 0)
+                r = trees_load(p, backup_fd, &t, reterr);
+        if (r >= 0 && form == BACKUP_ARCHIVED) {
+                r = load_digest(p, backup_fd, sha256, reterr);
+                return r < 0 ? r : read_archive(backup_fd, ARCHIVE_NAME, &t, sha256, false, progress, reterr);
+        }
+        if (r >= 0)
+                r = trees_open(p, backup_fd, &t, reterr);
+        return r < 0 ? r : trees_compare(&t, func, userdata, reterr);
+}
+
+static int copy_trees(
+                const Plan *p, int backup_fd, int dir_fd, Trees *t, const TreeProgress *progress, Error *reterr) {
+        int r = trees_make(dir_fd, t, reterr);
+
+        for (size_t i = 0; i < t->n && r >= 0; i++) {
+                _cleanup_close_ int copy_fd = -1;
+
+                r = backup_copy_open(p, backup_fd, t->items[i].name, &copy_fd, reterr);
+                if (r >= 0)
+                        r = tree_restore(t->items[i].manifest, copy_fd, t->items[i].dir_fd,
+                                        &(TreeRules){ .exact = true }, progress, NULL, reterr);
+        }
+        return r;
+}
+
+int backup_extract(const Plan *p, int dir_fd, const TreeProgress *progress, Error *reterr) {
+        _cleanup_(trees_done) Trees t = { NULL, NULL, 0, 0 };
+        _cleanup_close_ int backup_fd = -1;
+        uint64_t bytes = 0;
+        int r, form = backup_form(p);
+
+        if (form < 0)
+                return error_set(reterr, form, NULL, "Cannot look at the backup %s: %m", p->id);
+        if (form == BACKUP_INCOMPLETE)
+                return error_set(reterr, -ENOENT, NULL, "The backup %s is gone or incomplete", p->id);
+        for (size_t i = 0; i < p->n_trees; i++)
+                bytes += p->trees[i].bytes;
+        r = check_room(dir_fd, bytes, "the directory to extract to", reterr);
+        if (r >= 0)
+                r = backup_open(p, &backup_fd, reterr);
+        if (r >= 0)
+                r = trees_load(p, backup_fd, &t, reterr);
+        if (r < 0)
+                return r;
+        return form == BACKUP_ARCHIVED ? extract_archive(p, backup_fd, dir_fd, &t, progress, reterr)
+                                       : copy_trees(p, backup_fd, dir_fd, &t, progress, reterr);
+}

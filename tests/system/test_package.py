@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Our own package: it comes and goes without a trace, is replaced in the middle of an upgrade, and starts upgrades by what
+others bring. And what else may be done with the node's package, past us."""
+
+import subprocess
+
+import kinds
+from machine.cache import TOP
+from upgrade import DONE, PACKAGES, ROLLED_BACK, STATE, assert_node_is, event_names, events, exit_status, start, status, wait_for_end
+
+CONF = "/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf"
+
+#: Keeps an upgrade at its step `drain`.
+WAIT = "#!/bin/sh\n[ \"$1\" != drain ] || [ -e /run/go ] || exit 75\n"
+
+#: Written by whatever runs, and not by our package.
+OTHERS = ("/dev", "/proc", "/run", "/sys", "/tmp", "/root", "/var/log", "/var/cache", "/var/tmp", "/var/lib/dpkg", "/var/lib/systemd",
+          "/etc/ld.so.cache")
+
+CARRIER_SPEC = """
+Name: carrier
+Version: 1
+Release: 1
+Summary: brings a release, and has no scripts
+License: Apache-2.0
+AutoReqProv: no
+%global __os_install_post %{nil}
+%global _binary_payload w0.gzdio
+%description
+It.
+%install
+cp -a TREE/. %{buildroot}
+%files
+/var/lib/emqx-upgrade/packages/*
+"""
+
+
+APT = "DEBIAN_FRONTEND=noninteractive apt-get -y"
+
+
+def listing(m):
+    prune = " -o ".join(f"-path {path}" for path in OTHERS)
+    return set(m.run(f"find / -xdev \\( {prune} \\) -prune -o -print").stdout.splitlines())
+
+
+def carried_tree(node_packages, kind, tmp_path):
+    file = kinds.package(node_packages, "4.4.0", kind)
+    top = tmp_path / "tree" / PACKAGES.lstrip("/")
+    top.mkdir(parents=True)
+    for name in (file, file.with_name(file.name + ".sha256")):
+        subprocess.run(["cp", name, top], check=True)
+    return tmp_path / "tree"
+
+
+def carrier_deb(node_packages, tmp_path):
+    tree = carried_tree(node_packages, "deb", tmp_path)
+    (tree / "DEBIAN").mkdir()
+    (tree / "DEBIAN/control").write_text("Package: carrier\nVersion: 1\nArchitecture: all\nMaintainer: Test <test@example.org>\n"
+                                         "Description: brings a release, and has no scripts\n")
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, tmp_path / "carrier.deb"], check=True, capture_output=True)
+    return tmp_path / "carrier.deb"
+
+
+def carrier_rpm(node_packages, tmp_path):
+    spec = tmp_path / "carrier.spec"
+    spec.write_text(CARRIER_SPEC.replace("TREE", str(carried_tree(node_packages, "rpm", tmp_path))))
+    subprocess.run(["rpmbuild", "-bb", "--quiet", "--define", f"_topdir {tmp_path}/top", "--define", f"_rpmdir {tmp_path}/made",
+                    "--define", f"_dbpath {tmp_path}/db", spec], check=True, capture_output=True)
+    (made,) = tmp_path.glob("made/*/*.rpm")
+    return made
+
+
+def next_version(deb, tmp_path):
+    """The same package, as if built later."""
+    top = tmp_path / "next"
+    subprocess.run(["dpkg-deb", "-R", deb, top], check=True)
+    subprocess.run(["sed", "-i", "s/^Version: .*/&.1/", top / "DEBIAN/control"], check=True)
+    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", top, tmp_path / "next.deb"], check=True, capture_output=True)
+    return tmp_path / "next.deb"
+
+
+def make_repository(m, node_packages, tmp_path):
+    """One for apt, with 4.4.0 in it."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    subprocess.run(["cp", kinds.package(node_packages, "4.4.0", "deb"), repository / "emqx.deb"], check=True)
+    index = subprocess.run(["dpkg-scanpackages", "-m", "."], cwd=repository, check=True, capture_output=True, text=True).stdout
+    m.run("mkdir -p /srv/repository && rm -f /etc/apt/sources.list.d/*")
+    m.push(repository / "emqx.deb", "/srv/repository")
+    m.write("/srv/repository/Packages", index)
+    m.write("/etc/apt/sources.list", "deb [trusted=yes] file:/srv/repository ./\n")
+    m.run("apt-get update")
+
+
+def waits_at_drain(m):
+    begun = events(m, "step-begun")
+    return begun and begun[-1]["EMQX_UPGRADE_STEP"] == "drain"
+
+
+def test_package_comes_works_and_goes_without_a_trace(machine, emqx_upgrade_deb, tmp_path):
+    m = machine
+    before = listing(m)
+    m.install(emqx_upgrade_deb)
+    m.push(TOP / "debian/tests/installed", "/root/installed")
+    said = m.run("/root/installed", timeout=120).stdout
+    assert said.count(": well") == 5
+
+    m.install(next_version(emqx_upgrade_deb, tmp_path))
+    assert m.run("dpkg-query -W -f '${Status} ${Version}' emqx-upgrade").stdout == "install ok installed 0.1.0.1"
+    assert m.run("systemctl list-units --all --no-legend 'emqx-upgrade*.service' | grep -v resume", check=False).stdout == ""
+    m.run("dpkg --remove emqx-upgrade && dpkg --purge emqx-upgrade")
+    assert listing(m) - before == set()
+    assert before - listing(m) == set()
+    assert "emqx-upgrade" not in m.run("journalctl --list-catalog").stdout
+    assert m.run("ls /run/emqx-upgrade", check=False).returncode != 0
+
+
+def test_package_is_replaced_in_the_middle_of_an_upgrade_which_a_package_has_started(node_factory, node_packages, emqx_upgrade_deb,
+                                                                                   tmp_path):
+    m = node_factory(target=None)
+    m.push(carrier_deb(node_packages, tmp_path), "/root/carrier.deb")
+    m.push(next_version(emqx_upgrade_deb, tmp_path), "/root/next.deb")
+    m.write("/etc/emqx-upgrade/hooks.d/wait", WAIT, mode=0o755)
+    m.run("echo emqx hold | dpkg --set-selections")
+
+    # Nobody has asked for it.
+    m.run("dpkg -i /root/carrier.deb && systemctl start emqx-upgrade-auto.service")
+    assert event_names(m) == []
+    m.run("dpkg -P carrier")
+    m.write(CONF, "[Upgrade]\nAutoStart=yes\n")
+    m.run("dpkg -i /root/carrier.deb")
+    m.wait_until(lambda: waits_at_drain(m), timeout=180)
+    assert "AutoStart=yes" in events(m, "upgrade-queued")[0]["MESSAGE"]
+
+    pid = m.unit("emqx-upgrade@4.4.0.service")["MainPID"]
+    for removal in ("--remove", "--purge"):
+        refused = m.run(f"dpkg {removal} emqx-upgrade", check=False)
+        assert refused.returncode != 0 and "is\nnot finished" in refused.stderr, refused.stderr
+    m.run("dpkg -i /root/next.deb")
+    assert m.unit("emqx-upgrade@4.4.0.service")["MainPID"] == pid
+    m.run("systemctl start emqx-upgrade-auto.service")
+    assert "is not over" in events(m, "upgrade-not-queued")[-1]["MESSAGE"]
+
+    m.run("touch /run/go")
+    wait_for_end(m)
+    assert exit_status(m) == DONE
+    assert m.run("dpkg-query -W -f '${db:Status-Want}' emqx").stdout == "hold"  # the operator's own
+    assert status(m)["plan"]["hold"] == "operator"
+    m.run("dpkg --set-selections", input="emqx install\n")
+    assert_node_is(m, "4.4.0")
+
+    purged = m.run("dpkg --purge emqx-upgrade")
+    assert "kept the backups" in purged.stderr
+    assert m.run(f"ls {STATE}").stdout.split() == ["backups", "history", "packages"]
+    assert m.unit("emqx.service")["ActiveState"] == "active"
+
+
+def test_a_package_starts_an_upgrade_and_apt_is_kept_from_one(machine, node_packages, emqx_upgrade_deb, tmp_path):
+    """Without a node that runs, what was started is refused: that it was started is what counts here."""
+    m = machine
+    m.install(emqx_upgrade_deb, kinds.package(node_packages, "4.3.12", "deb"))
+    m.push(carrier_deb(node_packages, tmp_path), "/root/carrier.deb")
+    m.run("dpkg -i /root/carrier.deb && systemctl start emqx-upgrade-auto.service")
+    assert event_names(m) == []  # nobody has asked for it
+    m.run("dpkg -P carrier")
+    m.write(CONF, "[Upgrade]\nAutoStart=yes\nRefuseOtherUpgrades=yes\n")
+    m.run("dpkg -i /root/carrier.deb")
+    m.wait_until(lambda: "upgrade-refused" in event_names(m), timeout=180)
+    assert "AutoStart=yes" in events(m, "upgrade-queued")[0]["MESSAGE"]
+
+    make_repository(m, node_packages, tmp_path)
+    refused = m.run(f"{APT} install emqx", check=False, timeout=120)
+    assert refused.returncode != 0 and "Refused: emqx 4.3.12 would become 4.4.0" in refused.stdout, refused.stdout
+    assert "systemctl start emqx-upgrade@" in refused.stdout
+    assert_package_is(m, "install ok installed 4.3.12")
+    lock = m.hold_lock("/var/lib/dpkg/lock-frontend")  # as an upgrade does
+    between = m.run(f"{APT} install emqx", check=False, timeout=120)
+    lock.kill()
+    assert between.returncode != 0 and "Could not get lock /var/lib/dpkg/lock-frontend" in between.stderr, between.stderr
+    m.run(f"{APT} -o EmqxUpgrade::Guard=no install emqx", timeout=120)
+    assert_package_is(m, "install ok installed 4.4.0")
+
+    # What a removal leaves in apt's configuration does not complain of what is gone.
+    m.run("dpkg --remove emqx-upgrade")
+    assert m.exists("/etc/apt/apt.conf.d/50emqx-upgrade")
+    assert "emqx-upgrade" not in m.run(f"{APT} install --reinstall emqx 2>&1", timeout=120).stdout
+
+
+def test_apt_cannot_come_between_nor_pass_by(node_factory, node_packages, tmp_path):
+    """During an upgrade dpkg's lock is held. After one that was rolled back, the package is on hold; and whoever insists is
+    refused, where the configuration says so."""
+    m = node_factory(target="4.4.0-no-start")
+    m.write(CONF, "[Upgrade]\nHoldAfterRollback=yes\nRefuseOtherUpgrades=yes\nStartTimeoutSec=20s\n")
+    make_repository(m, node_packages, tmp_path)
+
+    start(m, block=False)
+    m.wait_until(lambda: any(e["EMQX_UPGRADE_STEP"] == "stop" for e in events(m, "step-begun")), timeout=180, every=0.02)
+    between = m.run(f"{APT} install emqx", check=False)
+    assert between.returncode != 0 and "Could not get lock /var/lib/dpkg/lock-frontend" in between.stderr, between.stderr
+    wait_for_end(m)
+    assert exit_status(m) == ROLLED_BACK
+    assert_package_is(m, "hold ok installed 4.3.12")
+    assert "on hold, because it was rolled back" in m.run("emqx-upgrade status").stdout
+    assert len(events(m, "package-held")) == 1
+
+    assert "emqx" in m.run(f"{APT} upgrade").stdout.split("kept back:")[1]
+    refused = m.run(f"{APT} install --allow-change-held-packages emqx", check=False)
+    assert refused.returncode != 0 and "Refused: emqx 4.3.12 would become 4.4.0" in refused.stdout, refused.stdout
+    assert "systemctl start emqx-upgrade@" in refused.stdout
+    assert_package_is(m, "hold ok installed 4.3.12")
+    assert m.unit("emqx.service")["ActiveState"] == "active"
+
+    m.run(f"rm {PACKAGES}/*4.4.0*")
+    m.push_package("4.4.0")
+    assert start(m).returncode == 0
+    assert_node_is(m, "4.4.0")
+    assert len(events(m, "package-released")) == 1
+    assert not status(m)["plan"].get("hold")
+    assert not m.exists(f"{STATE}/package-hold")
+
+
+def assert_package_is(m, state):
+    assert m.run("dpkg-query -W -f '${Status} ${Version}' emqx").stdout == state
