@@ -245,10 +245,10 @@ class Run:
             self.count("build", "cleanup", False, f"{self.work} cannot be removed")
 
     def tell(self):
-        ends = [(f"{suite}/{name}", ok) for suite, results in self.results.items() for name, (ok, _) in results.items()]
-        failed = [name for name, ok in ends if not ok]
-        for name in failed:
-            print(f"FAILED {name}")
+        ends = [(f"{suite}/{name}", *end) for suite, results in self.results.items() for name, end in results.items()]
+        failed = [(name, output) for name, ok, output in ends if not ok]
+        for name, output in failed:
+            print(f"FAILED {name}: {' '.join(output.split())[:300]}")  # logs are often cut to their end
         if not ends:
             print(f"No test has {self.pattern!r} in its name.")
         print(f"{len(ends) - len(failed)} passed, {len(failed)} failed", flush=True)
