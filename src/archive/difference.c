@@ -104,7 +104,6 @@ static bool told_by_times(const TreeRules *rules, const WalkNode *n, unsigned d)
 
 int difference(Comparison *c, const WalkNode *n, unsigned *ret) {
         const ManifestEntry *e = n->entry;
-        _cleanup_close_ int fd = -1;
         unsigned d = 0;
         int r = 1;
 
@@ -127,15 +126,12 @@ int difference(Comparison *c, const WalkNode *n, unsigned *ret) {
         }
 
         if (manifest_untouched(e, &n->st)) {
-                r = metadata_compare(&c->metadata, -1, &n->st, e, ret);
+                r = metadata_compare(&c->metadata, -1, NULL, &n->st, e, ret);
                 *ret |= d;
                 return r;
         }
 
-        fd = open_child(n->parent ? n->parent->fd : c->metadata.root_fd, n->name, O_PATH);
-        if (fd < 0)
-                return where_error(c->metadata.reterr, fd, c->metadata.root_fd, n->path, "cannot be opened:");
-        r = metadata_compare(&c->metadata, fd, &n->st, e, ret);
+        r = metadata_compare(&c->metadata, n->parent ? n->parent->fd : c->metadata.root_fd, n->name, &n->st, e, ret);
         if (r < 0)
                 return r;
         d |= *ret;

@@ -11,13 +11,15 @@
 #include "archive/mtree.h"
 #include "archive/where.h"
 #include "base/fileio.h"
+#include "base/time.h"
 
 #define BUFFER_BYTES ((size_t) 64 * 1024)
 #define SEAL_MAX_BYTES 256
 
 /* A second change within one tick of the clock leaves a file with the times of the first. The coarsest times that a
- * file system of ours keeps are those of FAT. */
-#define GRANULARITY_SEC 2
+ * file system of ours keeps are those of FAT; one that keeps fractions of a second has the kernel's ticks, of 10 ms at most. */
+#define COARSE_USEC (2 * USEC_PER_SEC)
+#define FINE_USEC (100 * USEC_PER_MSEC)
 
 /* What stands last in a sequence of paths: all that is needed to tell whether the next one may stand there. */
 typedef struct Sequence {
@@ -423,7 +425,9 @@ bool manifest_untouched(const ManifestEntry *e, const struct stat *st) {
 }
 
 void manifest_note_untouched(ManifestEntry *e, const struct stat *st, const struct timespec *now_realtime) {
-        if (st->st_nlink != 1 || st->st_ctim.tv_sec + GRANULARITY_SEC >= now_realtime->tv_sec)
+        usec_t granularity_usec = st->st_ctim.tv_nsec != 0 ? FINE_USEC : COARSE_USEC;
+
+        if (st->st_nlink != 1 || timespec_usec(&st->st_ctim) + granularity_usec >= timespec_usec(now_realtime))
                 return;
         e->inode = st->st_ino;
         e->ctime = st->st_ctim;

@@ -130,8 +130,8 @@ int manifest_path_compare(const char *a, const char *b);
  * cannot be told without looking at it. Owners are to be compared nevertheless: the names of ids may have changed. */
 bool manifest_untouched(const ManifestEntry *e, const struct stat *st);
 
-/* Fills in inode and ctime from st, unless a change after now_realtime (when reading e's file began) could leave the
- * file with the same times. */
+/* Fills in inode and ctime from st, unless a change after now_realtime (CLOCK_REALTIME_COARSE, by which the kernel stamps
+ * files, when reading e's file began) could leave the file with the same times. */
 void manifest_note_untouched(ManifestEntry *e, const struct stat *st, const struct timespec *now_realtime);
 
 /* The boot of the machine that inode and ctime hold in; 32 hex digits. */

@@ -3,6 +3,7 @@
 #include "archive/metadata.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/xattr.h>
 
 #include "archive/tree.h"
@@ -10,16 +11,23 @@
 
 #define XATTR_TRIES 8 /* for one that grows between the question for its size and for its value */
 
-/* fchmod(2) and the f*xattr(2) calls take no O_PATH descriptor; the magic link leads to the
- * file itself, be it a symlink. */
+/* fchmod(2) and the f*xattr(2) calls take no O_PATH descriptor, and there is no listxattrat(2) before Linux 6.13. */
 typedef struct FdPath {
-        char text[32];
+        char text[32 + NAME_MAX];
+        bool follow; /* a magic link, which leads to the file itself, be it a symlink */
 } FdPath;
 
 static FdPath fd_path(int fd) {
-        FdPath p;
+        FdPath p = { .follow = true };
 
         (void) snprintf(p.text, sizeof(p.text), "/proc/self/fd/%i", fd);
+        return p;
+}
+
+static FdPath name_path(int dir_fd, const char *name) {
+        FdPath p = { .follow = false };
+
+        (void) snprintf(p.text, sizeof(p.text), "/proc/self/fd/%i/%s", dir_fd, name);
         return p;
 }
 
@@ -47,11 +55,18 @@ static int xattr_order(const void *a, const void *b) {
         return strcmp(((const Xattr *) a)->name, ((const Xattr *) b)->name);
 }
 
-/* The list of names where name is NULL, else the value. -ENODATA: it went away. */
-static int get_sized(FdPath p, const char *name, char **ret, size_t *ret_size) {
+/* The list of names where name is NULL, else the value. */
+static ssize_t get_once(const FdPath *p, const char *name, char *buffer, size_t size) {
+        if (!name)
+                return p->follow ? listxattr(p->text, buffer, size) : llistxattr(p->text, buffer, size);
+        return p->follow ? getxattr(p->text, name, buffer, size) : lgetxattr(p->text, name, buffer, size);
+}
+
+/* As get_once(), allocated. -ENODATA: it went away. */
+static int get_sized(const FdPath *p, const char *name, char **ret, size_t *ret_size) {
         for (unsigned i = 0; i < XATTR_TRIES; i++) {
                 _cleanup_free_ char *buffer = NULL;
-                ssize_t n = name ? getxattr(p.text, name, NULL, 0) : listxattr(p.text, NULL, 0);
+                ssize_t n = get_once(p, name, NULL, 0);
 
                 if (n < 0)
                         return -errno;
@@ -59,7 +74,7 @@ static int get_sized(FdPath p, const char *name, char **ret, size_t *ret_size) {
                 if (!buffer)
                         return -ENOMEM;
                 if (n > 0)
-                        n = name ? getxattr(p.text, name, buffer, (size_t) n) : listxattr(p.text, buffer, (size_t) n);
+                        n = get_once(p, name, buffer, (size_t) n);
                 if (n >= 0) {
                         *ret = TAKE_PTR(buffer);
                         *ret_size = (size_t) n;
@@ -71,7 +86,7 @@ static int get_sized(FdPath p, const char *name, char **ret, size_t *ret_size) {
         return -EBUSY;
 }
 
-static int xattrs_read(FdPath p, Xattrs *ret) {
+static int xattrs_read(const FdPath *p, Xattrs *ret) {
         _cleanup_(xattrs_done) Xattrs x = { 0 };
         _cleanup_free_ char *names = NULL;
         size_t size = 0;
@@ -131,6 +146,7 @@ static bool xattrs_equal(const Xattrs *x, const ManifestEntry *e) {
 /* --- all of it --- */
 
 int metadata_read(const MetadataContext *c, int fd, const struct stat *st, const char *path, ManifestEntry *e) {
+        const FdPath p = fd_path(fd);
         const char *user, *group;
         Xattrs x = { 0 };
         int r;
@@ -140,7 +156,7 @@ int metadata_read(const MetadataContext *c, int fd, const struct stat *st, const
                 r = owners_group_name(c->owners, st->st_gid, &group);
         if (r < 0)
                 return where_error(c->reterr, r, c->root_fd, path, "its owner cannot be looked up:");
-        r = xattrs_read(fd_path(fd), &x);
+        r = xattrs_read(&p, &x);
         if (r < 0)
                 return where_error(c->reterr, r, c->root_fd, path, "extended attributes cannot be read:");
 
@@ -166,7 +182,8 @@ static int wanted_owner(const MetadataContext *c, const ManifestEntry *e, uid_t 
         return r < 0 ? where_error(c->reterr, r, c->root_fd, e->path, "its owner cannot be looked up:") : 0;
 }
 
-int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, const ManifestEntry *e, unsigned *ret) {
+int metadata_compare(const MetadataContext *c, int dir_fd, const char *name, const struct stat *st,
+                const ManifestEntry *e, unsigned *ret) {
         _cleanup_(xattrs_done) Xattrs x = { 0 };
         unsigned d = 0;
         uid_t uid = 0;
@@ -176,7 +193,11 @@ int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, co
         r = wanted_owner(c, e, &uid, &gid);
         if (r < 0)
                 return r;
-        r = fd >= 0 ? xattrs_read(fd_path(fd), &x) : 0;
+        if (name) {
+                const FdPath p = name_path(dir_fd, name);
+
+                r = xattrs_read(&p, &x);
+        }
         if (r < 0)
                 return where_error(c->reterr, r, c->root_fd, e->path, "extended attributes cannot be read:");
 
@@ -184,7 +205,7 @@ int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, co
                 d |= TREE_OWNER;
         if (!S_ISLNK(e->mode) && (st->st_mode & 07777) != (e->mode & 07777))
                 d |= TREE_MODE;
-        if (fd >= 0 && !xattrs_equal(&x, e))
+        if (name && !xattrs_equal(&x, e))
                 d |= TREE_XATTRS;
         if (st->st_mtim.tv_sec != e->mtime.tv_sec || st->st_mtim.tv_nsec != e->mtime.tv_nsec)
                 d |= TREE_TIME;
@@ -195,7 +216,7 @@ int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, co
 int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e) {
         const struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, e->mtime };
         _cleanup_(xattrs_done) Xattrs x = { 0 };
-        FdPath p = fd_path(fd);
+        const FdPath p = fd_path(fd);
         uid_t uid = 0;
         gid_t gid = 0;
         int r;
@@ -203,7 +224,7 @@ int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e) {
         r = wanted_owner(c, e, &uid, &gid);
         if (r < 0)
                 return r;
-        r = xattrs_read(p, &x);
+        r = xattrs_read(&p, &x);
         if (r < 0)
                 return where_error(c->reterr, r, c->root_fd, e->path, "extended attributes cannot be read:");
 

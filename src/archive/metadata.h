@@ -16,8 +16,10 @@ typedef struct MetadataContext {
 /* Fills in all of e that a stat and the xattrs tell: not target, digest and link. */
 int metadata_read(const MetadataContext *c, int fd, const struct stat *st, const char *path, ManifestEntry *e);
 
-/* fd -1: the xattrs are known to be the same, and not looked at. Stores TREE_OWNER, _MODE, _XATTRS and _TIME bits (archive/tree.h) in *ret. */
-int metadata_compare(const MetadataContext *c, int fd, const struct stat *st, const ManifestEntry *e, unsigned *ret);
+/* Of name in dir_fd ("." is the directory itself), which st describes, without following a symlink. name NULL: the xattrs
+ * are known to be the same, and not looked at. Stores TREE_OWNER, _MODE, _XATTRS and _TIME bits (archive/tree.h) in *ret. */
+int metadata_compare(const MetadataContext *c, int dir_fd, const char *name, const struct stat *st,
+                const ManifestEntry *e, unsigned *ret);
 
 /* Makes the file's metadata that of e. In this order: xattrs away that e has not, owner (which clears suid and
  * capabilities), mode, xattrs (the ACL after the mode it extends), time. */

@@ -85,6 +85,43 @@ int tree_measure(int dir_fd, TreeSize *ret, Error *reterr) {
         return r;
 }
 
+/* --- names --- */
+
+typedef struct Search {
+        bool (*func)(const char *name);
+        Error *reterr;
+} Search;
+
+/* -ENOTDIR, -ELOOP: it is no directory. */
+static int search_directory(const Search *s, int dir_fd, const char *name, unsigned depth) {
+        _cleanup_(closedirp) DIR *d = NULL;
+        struct dirent *de;
+        int r;
+
+        r = depth > WALK_DEPTH_MAX ? -ENAMETOOLONG : opendir_child(dir_fd, name, &d);
+        if (r == -ENOTDIR || r == -ELOOP)
+                return r;
+        if (r < 0)
+                return where_error(s->reterr, r, dir_fd, name, "directory cannot be opened:");
+
+        while ((errno = 0, de = readdir(d))) {
+                if (streq(de->d_name, ".") || streq(de->d_name, ".."))
+                        continue;
+                if (s->func(de->d_name))
+                        return 1;
+                if (de->d_type != DT_DIR && de->d_type != DT_UNKNOWN)
+                        continue;
+                r = search_directory(s, dirfd(d), de->d_name, depth + 1);
+                if (r != 0 && r != -ENOTDIR && r != -ELOOP)
+                        return r;
+        }
+        return errno != 0 ? where_error(s->reterr, -errno, dir_fd, name, "directory cannot be read:") : 0;
+}
+
+int tree_has_name(int dir_fd, bool (*func)(const char *name), Error *reterr) {
+        return search_directory(&(Search){ func, reterr }, dir_fd, ".", 0);
+}
+
 /* The headers of Debian 11, of Linux 5.10, do not have these. */
 #ifndef CIFS_SUPER_MAGIC
 #define CIFS_SUPER_MAGIC 0xFF534D42
@@ -98,6 +135,8 @@ int tree_measure(int dir_fd, TreeSize *ret, Error *reterr) {
 #ifndef CEPH_SUPER_MAGIC
 #define CEPH_SUPER_MAGIC 0x00c36400
 #endif
+
+#define GFS2_MAGIC 0x01161970 /* of no header */
 
 /* --- back up --- */
 
@@ -117,8 +156,18 @@ typedef struct Backup {
  * set by writing to a mapping. */
 static bool times_tell_changes(int fd) {
         static const unsigned long magics[] = {
-                NFS_SUPER_MAGIC, SMB_SUPER_MAGIC, CIFS_SUPER_MAGIC, SMB2_SUPER_MAGIC, FUSE_SUPER_MAGIC, V9FS_MAGIC,
-                CEPH_SUPER_MAGIC, AFS_SUPER_MAGIC, OCFS2_SUPER_MAGIC, 0x01161970, /* GFS2 */
+                NFS_SUPER_MAGIC,
+                SMB_SUPER_MAGIC,
+                CIFS_SUPER_MAGIC,
+                SMB2_SUPER_MAGIC,
+                FUSE_SUPER_MAGIC,
+                V9FS_MAGIC,
+                CEPH_SUPER_MAGIC,
+                AFS_SUPER_MAGIC,
+                OCFS2_SUPER_MAGIC,
+                GFS2_MAGIC,
+                TMPFS_MAGIC,
+                RAMFS_MAGIC,
         };
         struct statfs fs;
 
@@ -220,7 +269,7 @@ static int copy_anew(Backup *s, WalkNode *n, ManifestEntry *e) {
         struct timespec now;
         int r;
 
-        if (clock_gettime(CLOCK_REALTIME, &now) < 0)
+        if (clock_gettime(CLOCK_REALTIME_COARSE, &now) < 0)
                 return -errno;
         r = copy_node(&s->copier, &s->metadata, n, n->parent->peer_fd, e);
         if (r < 0)

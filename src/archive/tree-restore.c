@@ -183,7 +183,7 @@ static int restore_file(Restore *s, WalkNode *n) {
         if (r < 0)
                 return r;
 
-        if (S_ISREG(e->mode) && !first) {
+        if (S_ISREG(e->mode) && !first && (manifest_is_first_link(e) || e->link_to)) {
                 if (fstatat(n->parent->fd, n->name, &n->st, AT_SYMLINK_NOFOLLOW) < 0)
                         return where_error(s->reterr, -errno, s->live_fd, n->path, "cannot be looked at:");
                 r = group_set(c, e, &n->st, 0);
@@ -227,7 +227,7 @@ static int restore_leave(WalkNode *n, void *userdata) {
                 if (r < 0)
                         return where_error(s->reterr, r, s->live_fd, n->path, "cannot be remembered:");
         }
-        r = metadata_compare(&s->comparison.metadata, n->fd, &st, e, &d);
+        r = metadata_compare(&s->comparison.metadata, n->fd, ".", &st, e, &d);
         if (r < 0 || d == 0)
                 return r;
         if (n->exists)

@@ -41,6 +41,10 @@ typedef struct TreeSize {
 /* What vanishes meanwhile is not counted. */
 int tree_measure(int dir_fd, TreeSize *ret, Error *reterr);
 
+/* Whether func says yes to the name of anything below dir_fd: 1 or 0. Names alone are read, so it is far quicker than to look
+ * at the files. The tree is not in use. */
+int tree_has_name(int dir_fd, bool (*func)(const char *name), Error *reterr);
+
 /* --- back up --- */
 
 /* One of several passes over the same tree into the same copy. */

@@ -2,7 +2,6 @@
 
 #include "archive/walk.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/magic.h>
@@ -62,23 +61,13 @@ static int names_add(Names *l, const char *name) {
         return 0;
 }
 
-static void dir_closep(DIR **d) {
-        if (*d)
-                (void) closedir(*d);
-}
-
 static int names_read(int dir_fd, Names *l) {
-        _cleanup_(dir_closep) DIR *d = NULL;
-        int fd, r;
+        _cleanup_(closedirp) DIR *d = NULL;
+        int r;
 
-        fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-        d = fdopendir(fd);
-        if (!d) {
-                (void) safe_close(fd);
-                return -ENOMEM;
-        }
+        r = opendir_child(dir_fd, ".", &d);
+        if (r < 0)
+                return r;
 
         for (;;) {
                 struct dirent *de;
@@ -313,6 +302,18 @@ int open_child(int dir_fd, const char *name, int flags) {
         int fd = openat(dir_fd, name, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
 
         return fd < 0 ? -errno : fd;
+}
+
+int opendir_child(int dir_fd, const char *name, DIR **ret) {
+        _cleanup_close_ int fd = open_child(dir_fd, name, O_RDONLY | O_DIRECTORY);
+
+        if (fd < 0)
+                return fd;
+        *ret = fdopendir(fd);
+        if (!*ret)
+                return -ENOMEM;
+        (void) TAKE_FD(fd);
+        return 0;
 }
 
 int open_regular(int dir_fd, const char *name, const struct stat *st) {

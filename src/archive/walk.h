@@ -57,6 +57,9 @@ int open_parent_at(int root_fd, const char *path, const char **ret_name);
 /* openat() of one component without following a symlink; O_CLOEXEC and O_NOFOLLOW are added. Errors as -errno. */
 int open_child(int dir_fd, const char *name, int flags);
 
+/* The same of a directory, for readdir(3). */
+int opendir_child(int dir_fd, const char *name, DIR **ret);
+
 /* Opens the regular file that st describes for reading, its atime left alone where we may. Never waits for a FIFO in
  * its place. -EBUSY: another file is there now, or none. */
 int open_regular(int dir_fd, const char *name, const struct stat *st);

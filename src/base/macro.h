@@ -6,6 +6,7 @@
  * `_cleanup_(foo_freep) Foo *foo = NULL;`. */
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -57,6 +58,11 @@ static inline void closep(int *fd) {
 static inline void fclosep(FILE **f) {
         if (*f)
                 (void) fclose(*f);
+}
+
+static inline void closedirp(DIR **d) {
+        if (*d)
+                (void) closedir(*d);
 }
 
 #define _cleanup_free_ _cleanup_(freep)

@@ -13,11 +13,6 @@
 #define COMM_BYTES_MAX 64
 #define LOOKS_MAX 3 /* run_erl forks twice to become a daemon: its third process is there at the third look */
 
-static void closedirp(DIR **d) {
-        if (*d)
-                (void) closedir(*d);
-}
-
 /* The numeric name of a directory in /proc, or 0. */
 static pid_t parse_pid(const char *name) {
         char *end;

@@ -54,9 +54,6 @@ int backup_complete(const Plan *p);
  * archived, and the old package is in it. */
 int backup_usable(const Plan *p, Error *reterr);
 
-/* Copies the trees while the node serves, over again as long as what has changed meanwhile gets less. */
-int copy_trees_ahead(Context *c, Error *reterr);
-
 /* How long the last pass over all trees took while the node served: 1 with *ret_usec; 0: there is none, or not any more. */
 int backup_last_pass(const Plan *p, usec_t *ret_usec);
 

@@ -36,6 +36,11 @@ static const CarryRule rules[] = {
         { false, "*.rpmorig", true, TREE_DROP, true, true, "a file that the package manager has replaced" },
 };
 
+/* Of a rule that is not in_data: its pattern is "*" and an ending. */
+static bool carry_name_ends(const char *name, const CarryRule *rule) {
+        return endswith(name, rule->pattern + 1);
+}
+
 /* path of tree, as seen from dir; NULL: it is not in there. */
 static const char *seen_from(const char *dir, const PlanTree *tree, const char *path) {
         size_t n = strlen(tree->real);
@@ -61,11 +66,17 @@ const CarryRule *carry_rule(const Plan *p, const PlanTree *tree, const char *pat
 
                 if (r->verdict == TREE_CARRY || (r->new_only && old))
                         continue;
-                if (r->in_data ? in_data && fnmatch(r->pattern, in_data, FNM_PATHNAME) == 0
-                               : fnmatch(r->pattern, path, 0) == 0)
+                if (r->in_data ? in_data && fnmatch(r->pattern, in_data, FNM_PATHNAME) == 0 : carry_name_ends(path, r))
                         return r;
         }
         return NULL;
+}
+
+bool carry_keeps_aside(const char *name) {
+        for (size_t i = 0; i < ELEMENTSOF(rules); i++)
+                if (rules[i].keep_aside && carry_name_ends(name, &rules[i]))
+                        return true;
+        return false;
 }
 
 const CarryRule *carry_rule_at(size_t i) {

@@ -53,6 +53,10 @@ static int keep_defaults_aside(Context *c, int backup_fd, const BackupTree *t, E
                 return -ENOMEM;
         if (faccessat(backup_fd, to, F_OK, 0) >= 0)
                 return 0;
+        /* Data are many files, and have none of these: their names alone are quickly read. */
+        r = tree_has_name(t->live_fd, carry_keeps_aside, reterr);
+        if (r <= 0)
+                return r;
         r = backup_side_open(c->plan, backup_fd, "defaults", part, &fd, reterr);
         if (r >= 0)
                 r = tree_save_differences(t->manifest, t->live_fd, fd, &(TreeRules){ .decide = aside, .userdata = &k },

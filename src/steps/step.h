@@ -102,6 +102,8 @@ int inspect_apply(Context *c, Error *reterr); /* -EALREADY: the node runs the ta
 int stage_all(Context *c, Error *reterr);
 int stage_discard(Context *c, Error *reterr);
 int stage_verify(Context *c, Error *reterr);
+/* Copies the trees while the node serves, over again as long as what has changed meanwhile gets less. */
+int copy_trees_ahead(Context *c, Error *reterr);
 int recheck_apply(Context *c, Error *reterr); /* -ECANCELED: the node is not as the plan has it any more */
 int stop_node(Context *c, Error *reterr);
 int start_old(Context *c, Error *reterr);

@@ -25,6 +25,10 @@ const Step upgrade_steps[] = {
           .undo_title = "put the node back into the load balancer",
           .apply = drain_node, .undo = undrain_node },
 
+        { .name = "refresh", .node = NODE_UP, .place = IN_FILES,
+          .title = "copy what has changed while the node was drained",
+          .apply = copy_trees_ahead },
+
         { .name = "recheck", .node = NODE_UP, .place = IN_CONDUCTOR, .package_lock = true,
           .title = "look once more whether the node is as the plan has it, and tell its cluster",
           .undo_title = "tell the node's cluster that the upgrade is over",

@@ -105,14 +105,9 @@ static int newest_first(const void *a, const void *b) {
                         (x->started_realtime_usec > y->started_realtime_usec);
 }
 
-static void dir_closep(DIR **d) {
-        if (*d)
-                (void) closedir(*d);
-}
-
 int backups_load(int state_fd, Backups *ret, Error *reterr) {
         _cleanup_(backups_done) Backups l = { NULL, 0 };
-        _cleanup_(dir_closep) DIR *dir = NULL;
+        _cleanup_(closedirp) DIR *dir = NULL;
         _cleanup_(txn_freep) Txn *open = NULL;
         struct dirent *de;
         int r;
@@ -293,7 +288,7 @@ static int open_backups(int *ret_fd, Error *reterr) {
 }
 
 int backups_sweep(Error *reterr) {
-        _cleanup_(dir_closep) DIR *dir = opendir(BACKUPS_DIR);
+        _cleanup_(closedirp) DIR *dir = opendir(BACKUPS_DIR);
         struct dirent *de;
         int r = 0;
 

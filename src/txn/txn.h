@@ -42,6 +42,7 @@
  *              anew, data from the last pass that is sealed. durable: fsync of packages, syncfs after each pass. undo:
  *              removes it all, what vouches for a copy first; a backup with its manifests stays
  *     drain    hooks: they are told to be fit to run again. undo: the opposite hooks
+ *     refresh  more passes of `stage`, and as these
  *     recheck  looks, reserves room (steps/reserve.h), which is given back on the way back and by `commit`, and marks the
  *              node in its cluster's eyes (steps/cluster.h). undo: takes that mark away; nothing where there is none
  *     stop     hold first, then the stop; both are nothing where they are done. undo: starts what is there, and lifts

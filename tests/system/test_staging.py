@@ -13,9 +13,9 @@ BULK_FILES = 400
 
 
 def add_data(m):
-    """Much that does not change any more, more than two seconds old: what is younger is not vouched for."""
+    """Much that does not change any more, and is old enough to be vouched for."""
     m.run(f"mkdir {m.data}/bulk && cd {m.data}/bulk && for i in $(seq {BULK_FILES}); do echo $i >f$i; done && chown -R emqx:emqx .")
-    time.sleep(3)
+    time.sleep(0.5)
 
 
 def change_data(m):
@@ -24,9 +24,9 @@ def change_data(m):
               rm f4 && echo more >>f5 && ln f6 link && mkdir new && echo new >new/file && rm f7 && ln -s f8 f7""")
 
 
-def copied_while_down(m):
-    """How many files `backup` has copied, as it says itself."""
-    said = [e["MESSAGE"] for e in events(m, "tree-copied") if e["EMQX_UPGRADE_STEP"] == "backup"]
+def copied(m, step):
+    """How many files step has copied, as it says itself."""
+    said = [e["MESSAGE"] for e in events(m, "tree-copied") if e["EMQX_UPGRADE_STEP"] == step]
     return sum(int(message.split("; ")[1].split()[0]) for message in said)
 
 
@@ -53,10 +53,24 @@ def test_upgrade_takes_over_what_was_staged_ahead(kind, node):
     after = node_files(node)
     assert {n: e for n, e in after["data"].items() if n.startswith("bulk")} == \
         {n: e for n, e in files["data"].items() if n.startswith("bulk")}
-    assert 0 < copied_while_down(node) < BULK_FILES / 2
+    assert 0 < copied(node, "backup") < BULK_FILES / 2
     assert {**messages, **retained(node, node.n_retained)} == messages
     if kind == "zip":
         assert len(node.run(f"ls -d {node.root_dir}.emqx-upgrade-*").stdout.split()) == 1
+
+
+def test_what_changes_while_the_node_is_drained_is_copied_before_it_is_stopped(node):
+    add_data(node)
+    node.write("/etc/emqx-upgrade/hooks.d/writes", f"""#!/bin/sh
+        [ "$1" = drain ] || exit 0
+        for i in $(seq {BULK_FILES}); do echo drained >>{node.data}/bulk/f$i; done
+        sleep 0.5
+        """, mode=0o755)
+    assert start(node).returncode == 0
+    assert_node_is(node, "4.4.0")
+    assert copied(node, "refresh") >= BULK_FILES
+    assert copied(node, "backup") < BULK_FILES / 2
+    assert node.run(f"grep -lx drained {node.data}/bulk/f* | wc -l").stdout.split() == [str(BULK_FILES)]
 
 
 def test_staging_that_was_interrupted_or_never_used_is_in_nobodys_way(node_factory):

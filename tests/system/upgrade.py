@@ -12,7 +12,7 @@ import jsonschema
 
 from machine.cache import TOP
 
-STEPS = ("inspect", "stage", "drain", "recheck", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain",
+STEPS = ("inspect", "stage", "drain", "refresh", "recheck", "stop", "backup", "remove", "install", "restore", "start", "verify", "undrain",
          "watch", "archive", "commit")
 STATE = "/var/lib/emqx-upgrade"
 PACKAGES = f"{STATE}/packages"

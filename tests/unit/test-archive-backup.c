@@ -92,6 +92,24 @@ static void measure_counts_hard_links_once(void **state) {
         assert_true(size.allocated_bytes > 15 * 4096 && size.allocated_bytes < 16 * (uint64_t) MIB);
 }
 
+static bool is_new_default(const char *name) {
+        return endswith(name, ".rpmnew");
+}
+
+static void a_name_is_found_at_any_depth(void **state) {
+        Fixture *f = *state;
+
+        put_tree(f->live);
+        assert_return_code(symlinkat(".", f->live, "a loop"), errno);
+        assert_int_equal(tree_has_name(f->live, is_new_default, &f->error), 0);
+        assert_return_code(mkdirat(f->live, "a", 0700), errno);
+        assert_return_code(mkdirat(f->live, "a/b", 0700), errno);
+        put_file(f->live, "a/b/acl.conf.rpmnew.not", "x");
+        assert_int_equal(tree_has_name(f->live, is_new_default, &f->error), 0);
+        put_file(f->live, "a/b/acl.conf.rpmnew", "x");
+        assert_int_equal(tree_has_name(f->live, is_new_default, &f->error), 1);
+}
+
 /* Makes depth directories of name below dir_fd, each with a file, and returns the last. */
 static int put_deep(int dir_fd, const char *name, unsigned depth) {
         int fd = open_dir(dir_fd, "."), next;
@@ -359,6 +377,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(what_an_earlier_attempt_left_is_removed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(ten_gib_of_hole_take_no_room, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(measure_counts_hard_links_once, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(a_name_is_found_at_any_depth, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(trees_deeper_than_path_max_work, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_tree_too_deep_to_record_is_refused, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(many_small_files_take_seconds_not_minutes, set_up, tear_down),

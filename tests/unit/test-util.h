@@ -15,7 +15,7 @@
 
 #include "base/macro.h"
 
-/* An empty directory below $TMPDIR (or /var/tmp: a file system with xattrs), the caller's to remove and free. */
+/* An empty directory below $TMPDIR (or /var/tmp: a file system on a disk, with xattrs), the caller's to remove and free. */
 static inline char *make_tmpdir(void) {
         char *path;
 
