@@ -61,6 +61,7 @@ static const char *seen_from(const char *dir, const PlanTree *tree, const char *
 const CarryRule *carry_rule(const Plan *p, const PlanTree *tree, const char *path, bool old) {
         const char *in_data = seen_from(p->data_real, tree, path);
 
+        assert(path);
         for (size_t i = 0; i < ELEMENTSOF(rules); i++) {
                 const CarryRule *r = &rules[i];
 
