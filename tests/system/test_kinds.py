@@ -184,7 +184,8 @@ def test_zip_is_found_where_the_unit_starts_it(node_factory):
     node = node_factory(kind="zip")
     node.run("systemctl stop emqx; systemctl reset-failed emqx; mkdir /srv/apps; mv /opt/emqx /srv/apps/mqtt; "
              "sed -i s,/opt/emqx,/srv/apps/mqtt, /etc/systemd/system/emqx.service; systemctl daemon-reload; systemctl start emqx", timeout=120)
+    node.bin_dir = "/srv/apps/mqtt/bin"
     wait_until_it_serves(node)
     assert "(zip, x86_64) in /srv/apps/mqtt" in node.run("emqx-upgrade plan 4.4.0").stdout
-    assert start(node).returncode == 0
+    assert start(node).returncode == 0, events(node)[-1]
     assert node.run("grep REL_VSN /srv/apps/mqtt/releases/emqx_vars").stdout == 'REL_VSN="4.4.0"\n'
