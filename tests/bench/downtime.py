@@ -193,7 +193,7 @@ class Case:
             m.run(self.writer(CHANGE), timeout=120)
 
     def upgrade(self, m):
-        """The hundredth is written by a hook, between the first pass over the data and the second."""
+        """The hundredth is written by a hook, while the node is drained."""
         if self.data_bytes:
             script = "#!/bin/sh\n[ $1 = drain ] || exit 0\nexec python3 - " + " ".join(self.writer(CHANGE)[3:]) + \
                 f" <<'END'\n{CHANGE}END\n"
