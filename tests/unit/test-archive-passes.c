@@ -4,7 +4,9 @@
 
 #include "test-archive-tree.h"
 
+#include <linux/magic.h>
 #include <sys/mman.h>
+#include <sys/vfs.h>
 
 #include "base/fileio.h"
 
@@ -249,6 +251,28 @@ static void writing_to_a_mapping_is_noticed(void **state) {
         close(fd);
 }
 
+/* There, writing to a mapping does not show in the times. */
+static void what_is_in_memory_is_not_vouched_for(void **state) {
+        char path[] = "/dev/shm/emqx-upgrade-test.XXXXXX";
+        _cleanup_(manifest_freep) Manifest *m = NULL;
+        TreePass pass = { .serving = true };
+        Fixture *f = *state;
+        struct statfs fs;
+        int live;
+
+        assert_non_null(mkdtemp(path));
+        live = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_return_code(live, errno);
+        assert_return_code(fstatfs(live, &fs), errno);
+        put_file(live, "file", "content");
+        let_settle();
+        assert_done(f, tree_backup(live, f->backup, &pass, NULL, &m, &f->error));
+        assert_return_code(unlinkat(live, "file", 0), errno);
+        assert_return_code(rmdir(path), errno);
+        close(live);
+        assert_int_equal(manifest_find(m, "file")->inode == 0, fs.f_type == TMPFS_MAGIC);
+}
+
 static void another_boot_vouches_for_nothing(void **state) {
         _cleanup_free_ char *text = NULL;
         _cleanup_(manifest_freep) Manifest *same = NULL, *other = NULL;
@@ -335,6 +359,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(large_files_are_written_to_where_they_differ, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(changes_meanwhile_are_left_for_the_next_pass, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(writing_to_a_mapping_is_noticed, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(what_is_in_memory_is_not_vouched_for, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(another_boot_vouches_for_nothing, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(restore_trusts_no_times, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(owners_that_scripts_change_make_nobody_read, set_up, tear_down),
