@@ -37,8 +37,7 @@ int where_error(Error *reterr, int r, int dir_fd, const char *path, const char *
         int n;
 
         va_start(ap, format);
-        if (vasprintf(&what, format, ap) < 0)
-                what = NULL;
+        what = format_text(format, ap);
         va_end(ap);
         if (!what)
                 return error_set(reterr, r, advice(r), "%m");

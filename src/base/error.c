@@ -20,8 +20,7 @@ void error_set_full(Error *e, int r, const char *advice, const char *format, ...
 
         errno = -r;
         va_start(ap, format);
-        if (vasprintf(&message, format, ap) < 0)
-                message = NULL;
+        message = format_text(format, ap);
         va_end(ap);
 
         e->message = message;

@@ -8,6 +8,7 @@
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -116,4 +117,13 @@ static inline int free_and_strdup(char **p, const char *s) {
         free(*p);
         *p = t;
         return 0;
+}
+
+/* The formatted text, or NULL without memory. */
+static inline char *format_text(const char *format, va_list ap) __attribute__((format(printf, 1, 0)));
+
+static inline char *format_text(const char *format, va_list ap) {
+        char *text;
+
+        return vasprintf(&text, format, ap) < 0 ? NULL : text;
 }

@@ -51,8 +51,7 @@ int strv_extendf(char ***l, const char *format, ...) {
         assert(l);
 
         va_start(ap, format);
-        if (vasprintf(&s, format, ap) < 0)
-                s = NULL;
+        s = format_text(format, ap);
         va_end(ap);
         return strv_consume(l, s);
 }

@@ -60,6 +60,7 @@ static int look(Looking *k, Error *reterr) {
 static const char *form_name(const Backup *b) {
         static const char *const names[] = {
                 [BACKUP_INCOMPLETE] = "incomplete",
+                [BACKUP_STAGED] = "staged",
                 [BACKUP_TREE] = "tree",
                 [BACKUP_ARCHIVED] = "archive",
         };
@@ -307,10 +308,6 @@ static ExitStatus prune(const char *id) {
         return EXIT_DONE;
 }
 
-static bool is_id(const char *s) {
-        return streq(s, "last") || (strlen(s) == PLAN_ID_SIZE - 1 && !s[strspn(s, "0123456789abcdef")]);
-}
-
 ExitStatus verb_backups(char **args) {
         const struct {
                 const char *name;
@@ -336,7 +333,7 @@ ExitStatus verb_backups(char **args) {
                         return bad_usage(verb, "too many arguments");
                 break;
         }
-        if (n > 0 && !is_id(args[1]))
+        if (n > 0 && !streq(args[1], "last") && !plan_is_id(args[1]))
                 return bad_usage(args[1], "not the id of a backup");
         if (arg_dry_run && !streq(verb, "prune"))
                 return bad_usage(verb, "it removes nothing, so --dry-run does not go with it");

@@ -25,8 +25,7 @@ void html_textf(FILE *out, const char *format, ...) {
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&text, format, ap) < 0)
-                text = NULL;
+        text = format_text(format, ap);
         va_end(ap);
         html_text(out, text);
 }

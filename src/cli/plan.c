@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/lock.h"
 #include "base/process.h"
+#include "base/size.h"
 #include "base/version.h"
 #include "cli/terminal.h"
 #include "cli/verbs.h"
@@ -102,11 +103,12 @@ static void print_directories(const Plan *p) {
         for (size_t i = 0; i < p->n_trees; i++) {
                 const PlanTree *t = &p->trees[i];
                 _cleanup_free_ char *filesystem = place_filesystem(t->real), *text = NULL;
+                char size[SIZE_TEXT_MAX];
 
                 (void) printf("  %-10s %s%s%s%s\n", t->name, t->path, streq(t->path, t->real) ? "" : " (",
                                 streq(t->path, t->real) ? "" : t->real, streq(t->path, t->real) ? "" : ")");
                 (void) printf("%*s", DIRECTORY_COLUMN, "");
-                if (asprintf(&text, "%" PRIu64 " KiB in %" PRIu64 " entries on %s; %s", t->bytes >> 10, t->entries,
+                if (asprintf(&text, "%s in %" PRIu64 " entries on %s; %s", format_size(size, t->bytes), t->entries,
                                     filesystem ?: "?", t->why) >= 0)
                         print_text(DIRECTORY_COLUMN, STYLE_PLAIN, text);
         }

@@ -44,8 +44,7 @@ static void print_textf(const char *label, Style style, const char *format, ...)
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&text, format, ap) < 0)
-                text = NULL;
+        text = format_text(format, ap);
         va_end(ap);
         print_text(label, style, text);
 }
@@ -208,7 +207,7 @@ ExitStatus verb_status(char **args) {
 }
 
 bool is_upgrade_id(const char *id) {
-        if (streq(id, "last") || (strlen(id) == PLAN_ID_SIZE - 1 && !id[strspn(id, "0123456789abcdef")]))
+        if (streq(id, "last") || plan_is_id(id))
                 return true;
         (void) fprintf(stderr, "emqx-upgrade: '%.64s' is not the id of an upgrade. See: emqx-upgrade history\n", id);
         return false;

@@ -215,8 +215,7 @@ static void write_linef(Watch *w, Style style, const char *format, ...) {
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&text, format, ap) < 0)
-                text = NULL;
+        text = format_text(format, ap);
         va_end(ap);
         if (text)
                 write_line(w, style, text);

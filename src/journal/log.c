@@ -129,8 +129,7 @@ void journal_event_full(const char *file, int line, const char *func, const Jour
 
         errno = saved; /* for %m */
         va_start(ap, format);
-        if (vasprintf(&message, format, ap) < 0)
-                message = NULL;
+        message = format_text(format, ap);
         va_end(ap);
 
         if (fields && fields->priority > 0)

@@ -32,8 +32,7 @@ static void found(Acceptance *a, const char *format, ...) {
 
         free(a->text);
         va_start(ap, format);
-        if (vasprintf(&a->text, format, ap) < 0)
-                a->text = NULL;
+        a->text = format_text(format, ap);
         va_end(ap);
 }
 

@@ -11,6 +11,7 @@
 #include "archive/tarball.h"
 #include "archive/walk.h"
 #include "base/fileio.h"
+#include "base/size.h"
 #include "steps/backup.h"
 
 #define PART_NAME ARCHIVE_NAME ".part"
@@ -131,7 +132,8 @@ static int make_archive(Context *c, int backup_fd, const Trees *t, Error *reterr
                        reading = { .c = c, .what = "Reading the archive back" };
         TreeProgress write_progress = backup_progress(&writing, t->n_bytes),
                      read_progress = backup_progress(&reading, t->n_bytes);
-        char sha256[SHA256_HEX_SIZE], line[SHA256_HEX_SIZE + sizeof("  " ARCHIVE_NAME "\n")];
+        char sha256[SHA256_HEX_SIZE], line[SHA256_HEX_SIZE + sizeof("  " ARCHIVE_NAME "\n")], content[SIZE_TEXT_MAX],
+                        size[SIZE_TEXT_MAX];
         struct stat st;
         int r;
 
@@ -154,9 +156,9 @@ static int make_archive(Context *c, int backup_fd, const Trees *t, Error *reterr
                         &(JournalFields){ .step = c->step,
                                         .bytes_done = (uint64_t) st.st_size,
                                         .bytes_total = t->n_bytes },
-                        "The backup is one archive, read back against its manifests: %" PRIu64 " MiB in " STATE_DIR
-                        "/backups/%s/" ARCHIVE_NAME ", %" PRIu64 " MiB",
-                        t->n_bytes >> 20, c->plan->id, (uint64_t) st.st_size >> 20);
+                        "The backup is one archive, read back against its manifests: %s in " BACKUPS_DIR
+                        "/%s/" ARCHIVE_NAME ", %s",
+                        format_size(content, t->n_bytes), c->plan->id, format_size(size, (uint64_t) st.st_size));
         return 0;
 }
 

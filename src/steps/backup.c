@@ -7,6 +7,7 @@
 
 #include "archive/walk.h"
 #include "base/fileio.h"
+#include "base/size.h"
 #include "steps/adapt.h"
 #include "steps/archive.h"
 #include "steps/places.h"
@@ -119,7 +120,7 @@ int backup_complete(const Plan *p) {
         for (size_t i = 0; i < p->n_trees; i++) {
                 _cleanup_free_ char *path = NULL;
 
-                if (asprintf(&path, STATE_DIR "/backups/%s/%s" MANIFEST_SUFFIX, p->id, p->trees[i].name) < 0)
+                if (asprintf(&path, BACKUPS_DIR "/%s/%s" MANIFEST_SUFFIX, p->id, p->trees[i].name) < 0)
                         return -ENOMEM;
                 if (access(path, F_OK) < 0)
                         return errno == ENOENT ? 0 : -errno;
@@ -138,6 +139,40 @@ int backup_form(const Plan *p) {
         if (access(tree, F_OK) >= 0)
                 return BACKUP_TREE;
         return errno != ENOENT ? -errno : access(archive, F_OK) >= 0 ? BACKUP_ARCHIVED : BACKUP_INCOMPLETE;
+}
+
+int backup_is_staged(const char *id) {
+        _cleanup_(closedirp) DIR *dir = NULL;
+        _cleanup_free_ char *path = NULL;
+        struct dirent *de;
+        bool staged = false, backup = false;
+
+        if (asprintf(&path, BACKUPS_DIR "/%s", id) < 0)
+                return -ENOMEM;
+        dir = opendir(path);
+        if (!dir)
+                return -errno;
+        while ((de = readdir(dir))) {
+                staged = staged || streq(de->d_name, "staged");
+                backup = backup || endswith(de->d_name, MANIFEST_SUFFIX);
+        }
+        return staged && !backup;
+}
+
+int backup_find_staged(char **ret_id) {
+        _cleanup_(closedirp) DIR *dir = opendir(BACKUPS_DIR);
+        struct dirent *de;
+        int r = 0;
+
+        if (!dir)
+                return errno == ENOENT ? 0 : -errno;
+        while (r == 0 && (de = readdir(dir)))
+                if (plan_is_id(de->d_name)) {
+                        r = backup_is_staged(de->d_name);
+                        if (r > 0 && !(*ret_id = strdup(de->d_name)))
+                                r = -ENOMEM;
+                }
+        return r;
 }
 
 char *backup_package_path(const Plan *p, const char *path) {
@@ -218,6 +253,7 @@ static int copy_tree(Context *c, int backup_fd, int staged_fd, size_t i, TreePas
         _cleanup_(manifest_freep) Manifest *earlier = NULL;
         _cleanup_free_ char *name = NULL;
         BackupProgress progress = { .c = c, .what = pass->serving ? "Copying ahead" : "Backing up" };
+        char all[SIZE_TEXT_MAX], copied[SIZE_TEXT_MAX];
         TreeProgress tree_progress;
         TreeSize size = { 0 };
         int r;
@@ -244,10 +280,10 @@ static int copy_tree(Context *c, int backup_fd, int staged_fd, size_t i, TreePas
                         &(JournalFields){ .step = c->step,
                                         .bytes_done = pass->copied_bytes,
                                         .bytes_total = manifest_n_bytes(t.manifest) },
-                        "%s is %s: %zu entries, %" PRIu64 " MiB; %" PRIu64 " files and %" PRIu64
-                        " KiB of them in this pass",
-                        t.tree->path, pass->serving ? "copied ahead" : "backed up", manifest_n_entries(t.manifest),
-                        manifest_n_bytes(t.manifest) >> 20, pass->n_copied, pass->copied_bytes >> 10);
+                        "%s is %s: %zu entries, %s; %" PRIu64 " files and %s of them in this pass", t.tree->path,
+                        pass->serving ? "copied ahead" : "backed up", manifest_n_entries(t.manifest),
+                        format_size(all, manifest_n_bytes(t.manifest)), pass->n_copied,
+                        format_size(copied, pass->copied_bytes));
         return 0;
 }
 
@@ -259,16 +295,26 @@ static void note_pass(int staged_fd, usec_t took_usec) {
         (void) replace_volatile_file_at(staged_fd, "usec", text, strlen(text), 0600);
 }
 
-int backup_last_pass(const Plan *p, usec_t *ret_usec) {
-        _cleanup_free_ char *path = backup_path(p, "/staged/usec"), *text = NULL;
+static int read_last_pass(const char *id, usec_t *ret_usec) {
+        _cleanup_free_ char *path = NULL, *text = NULL;
         int r;
 
-        if (!path)
+        if (asprintf(&path, BACKUPS_DIR "/%s/staged/usec", id) < 0)
                 return -ENOMEM;
         r = read_file_at(AT_FDCWD, path, 64, &text, NULL);
         if (r < 0)
                 return r == -ENOENT ? 0 : r;
         return sscanf(text, "%" SCNu64, ret_usec) == 1;
+}
+
+int backup_last_pass(const Plan *p, usec_t *ret_usec) {
+        _cleanup_free_ char *staged = NULL;
+        int r;
+
+        r = read_last_pass(p->id, ret_usec);
+        if (r == 0)
+                r = backup_find_staged(&staged);
+        return staged ? read_last_pass(staged, ret_usec) : r;
 }
 
 int copy_trees_ahead(Context *c, Error *reterr) {

@@ -16,6 +16,8 @@
 #include "archive/tree.h"
 #include "steps/step.h"
 
+#define BACKUPS_DIR STATE_DIR "/backups"
+
 /* One tree of the plan, opened. */
 typedef struct BackupTree {
         const PlanTree *tree; /* borrowed from the plan */
@@ -37,12 +39,19 @@ int backup_tree_open(const Plan *p, int backup_fd, size_t i, BackupTree *ret, Er
 /* Where the content of the trees is. */
 typedef enum BackupForm {
         BACKUP_INCOMPLETE, /* nowhere, or not all of it */
+        BACKUP_STAGED,     /* copied ahead for an upgrade to come, which completes it: nothing to go back to */
         BACKUP_TREE,       /* in tree/ */
         BACKUP_ARCHIVED,   /* in backup.tar.zst alone */
 } BackupForm;
 
-/* A BackupForm, or a negative errno. */
+/* A BackupForm, or a negative errno; of an upgrade, so never BACKUP_STAGED. */
 int backup_form(const Plan *p);
+
+/* 1: backups/<id> was staged for an upgrade that has not come to its `backup`, and another one can take it over. */
+int backup_is_staged(const char *id);
+
+/* 1 with *ret_id, the caller's: that of the one backup that is staged; 0: there is none. */
+int backup_find_staged(char **ret_id);
 
 /* Opens tree/<name>, which has to exist. */
 int backup_copy_open(const Plan *p, int backup_fd, const char *name, int *ret_fd, Error *reterr);
@@ -54,7 +63,8 @@ int backup_complete(const Plan *p);
  * archived, and the old package is in it. */
 int backup_usable(const Plan *p, Error *reterr);
 
-/* How long the last pass over all trees took while the node served: 1 with *ret_usec; 0: there is none, or not any more. */
+/* How long the last pass over all trees took while the node served, that of the upgrade or of what is staged for it: 1 with
+ * *ret_usec; 0: there is none, or not any more. */
 int backup_last_pass(const Plan *p, usec_t *ret_usec);
 
 /* Path of a staged package, given the one in the packages directory; the caller's. NULL: out of memory. */

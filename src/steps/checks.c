@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "base/size.h"
 #include "base/strv.h"
 #include "base/version.h"
 #include "bus/unit.h"
@@ -40,8 +41,7 @@ static void checking_done(Checking *k) {
 
 static void set_text(Checking *k, const char *format, va_list ap) {
         free(k->text);
-        if (vasprintf(&k->text, format, ap) < 0)
-                k->text = NULL;
+        k->text = format_text(format, ap);
 }
 
 void found(Checking *k, const char *format, ...) {
@@ -474,6 +474,7 @@ static int check_space(Checking *k, Error *reterr) {
         Plan *p = k->c->plan;
         uint64_t backup, program = k->target->installed_bytes, backup_free, program_free, inodes = SPARE_INODES,
                          inodes_free = 0, program_inodes = 0;
+        char all[SIZE_TEXT_MAX], left[SIZE_TEXT_MAX];
         dev_t backup_dev = 0, program_dev = 0;
         int r;
 
@@ -518,7 +519,7 @@ static int check_space(Checking *k, Error *reterr) {
         r = reserve_find(p, reterr);
         if (r < 0)
                 return r;
-        found(k, "%" PRIu64 " MiB to back up, %" PRIu64 " MiB free", p->tree_bytes >> 20, backup_free >> 20);
+        found(k, "%s to back up, %s free", format_size(all, p->tree_bytes), format_size(left, backup_free));
         return 1;
 }
 

@@ -267,8 +267,7 @@ static int set_wrong(Parsing *p, const char *format, ...) {
         if (p->wrong)
                 return 0;
         va_start(ap, format);
-        if (vasprintf(&p->wrong, format, ap) < 0)
-                p->wrong = NULL;
+        p->wrong = format_text(format, ap);
         va_end(ap);
         return 0;
 }

@@ -129,6 +129,10 @@ Plan *plan_free(Plan *p) {
         return mfree(p);
 }
 
+bool plan_is_id(const char *s) {
+        return strlen(s) == PLAN_ID_SIZE - 1 && s[strspn(s, "0123456789abcdef")] == 0;
+}
+
 int plan_new(const char *to, Plan **ret) {
         _cleanup_(plan_freep) Plan *p = calloc(1, sizeof(Plan));
         sd_id128_t id;
@@ -572,7 +576,7 @@ int plan_from_json(json_object *o, Plan **ret) {
                 r = json_get_list(o, "members", &p->members);
         if (r < 0)
                 return r;
-        if (!p->id || strlen(p->id) != PLAN_ID_SIZE - 1 || p->id[strspn(p->id, "0123456789abcdef")] || !p->to)
+        if (!p->id || !plan_is_id(p->id) || !p->to)
                 return -EBADMSG;
 
         *ret = TAKE_PTR(p);

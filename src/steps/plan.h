@@ -13,6 +13,9 @@
 
 #define PLAN_ID_SIZE 33 /* 32 hex digits */
 
+/* Whether s is an id of an upgrade, as plan_new() makes them. */
+bool plan_is_id(const char *s);
+
 /* A directory whose content is backed up and restored. */
 typedef struct PlanTree {
         char *name;       /* below backups/<id>/tree/: "etc", "data", "node-data", "log" */

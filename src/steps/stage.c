@@ -2,7 +2,6 @@
 
 /* The step that does what can be done while the node serves. */
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -118,31 +117,6 @@ static int unpack_beside(Context *c, Error *reterr) {
 
 /* --- what was staged ahead --- */
 
-static bool is_id(const char *name) {
-        return strlen(name) == PLAN_ID_SIZE - 1 && name[strspn(name, "0123456789abcdef")] == 0;
-}
-
-/* 1: backups/<id> was staged for an upgrade that never came to its `backup`, and can be taken over. */
-static int is_staged_ahead(int backups_fd, const char *id) {
-        _cleanup_close_ int fd = open_child(backups_fd, id, O_RDONLY | O_DIRECTORY);
-        struct dirent *de;
-        DIR *dir;
-        bool staged = false, backup = false;
-
-        if (fd < 0)
-                return fd;
-        dir = fdopendir(fd);
-        if (!dir)
-                return -errno;
-        TAKE_FD(fd);
-        while ((de = readdir(dir))) {
-                staged = staged || streq(de->d_name, "staged");
-                backup = backup || endswith(de->d_name, ".manifest");
-        }
-        (void) closedir(dir);
-        return staged && !backup;
-}
-
 /* Its packages are staged anew, and so is what lies beside the program: both are quick, and may be of another version.
  * Its copies of the data are what takes long. */
 static int take_over(Context *c, int backups_fd, const char *id, Error *reterr) {
@@ -172,30 +146,18 @@ static int take_over(Context *c, int backups_fd, const char *id, Error *reterr) 
 
 /* One at most: staging takes over what was staged before. */
 static int take_over_staged(Context *c, Error *reterr) {
-        _cleanup_close_ int backups_fd = open(STATE_DIR "/backups", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        _cleanup_close_ int backups_fd = open(BACKUPS_DIR, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         _cleanup_free_ char *found = NULL;
-        struct dirent *de;
-        DIR *dir;
-        int r = 0;
+        int r;
 
         if (backups_fd < 0)
-                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot open %s/backups: %m", STATE_DIR);
+                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot open %s: %m", BACKUPS_DIR);
         if (faccessat(backups_fd, c->plan->id, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
                 return 0; /* not the first attempt */
-        dir = opendir(STATE_DIR "/backups");
-        if (!dir)
-                return error_set(reterr, -errno, NULL, "Cannot read %s/backups: %m", STATE_DIR);
-        while (r >= 0 && !found && (de = readdir(dir))) {
-                if (!is_id(de->d_name))
-                        continue;
-                r = is_staged_ahead(backups_fd, de->d_name);
-                if (r > 0 && !(found = strdup(de->d_name)))
-                        r = -ENOMEM;
-        }
-        (void) closedir(dir);
+        r = backup_find_staged(&found);
         if (r < 0)
-                return error_set(reterr, r, NULL, "Cannot read %s/backups: %m", STATE_DIR);
-        return found ? take_over(c, backups_fd, found, reterr) : 0;
+                return error_set(reterr, r, NULL, "Cannot read %s: %m", BACKUPS_DIR);
+        return r > 0 ? take_over(c, backups_fd, found, reterr) : 0;
 }
 
 /* --- the step --- */
@@ -280,9 +242,9 @@ int stage_discard(Context *c, Error *reterr) {
         r = backup_complete(c->plan);
         if (r != 0)
                 return r < 0 ? error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", c->plan->id) : 0;
-        dir_fd = open(STATE_DIR "/backups", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        dir_fd = open(BACKUPS_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (dir_fd < 0)
-                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot open %s/backups: %m", STATE_DIR);
+                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot open %s: %m", BACKUPS_DIR);
         /* What vouches for the copies goes before them. */
         backup_fd = open_child(dir_fd, c->plan->id, O_RDONLY | O_DIRECTORY);
         if (backup_fd < 0)

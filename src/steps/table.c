@@ -102,8 +102,7 @@ void step_report(Context *c, const char *format, ...) {
         va_list ap;
 
         va_start(ap, format);
-        if (vasprintf(&text, format, ap) < 0)
-                text = NULL;
+        text = format_text(format, ap);
         va_end(ap);
         if (text)
                 c->report(text, NULL, c->userdata);

@@ -12,7 +12,6 @@
 #include "node/processes.h"
 #include "steps/archive.h"
 
-#define BACKUPS_DIR STATE_DIR "/backups"
 #define GONE ".gone"
 
 static const char kept_open[] = "its upgrade is not over";
@@ -31,10 +30,12 @@ void backups_done(Backups *l) {
         *l = (Backups){ NULL, 0 };
 }
 
-static bool is_id(const char *name, const char *suffix) {
-        size_t n = strspn(name, "0123456789abcdef");
+/* The name of one whose removal may have been interrupted. */
+static bool is_gone(const char *name) {
+        char id[PLAN_ID_SIZE];
 
-        return n == PLAN_ID_SIZE - 1 && streq(name + n, suffix);
+        (void) snprintf(id, sizeof(id), "%.*s", PLAN_ID_SIZE - 1, name);
+        return plan_is_id(id) && streq(name + PLAN_ID_SIZE - 1, GONE);
 }
 
 /* --- what there is --- */
@@ -61,11 +62,11 @@ static const char *beside_of(const Plan *p) {
 }
 
 static int look_at(Backup *b, int state_fd, const Txn *open, Error *reterr) {
-        _cleanup_free_ char *path = NULL, *staged = NULL;
+        _cleanup_free_ char *path = NULL;
         struct stat st;
         int r;
 
-        if (asprintf(&path, BACKUPS_DIR "/%s", b->id) < 0 || asprintf(&staged, "%s/staged", path) < 0)
+        if (asprintf(&path, BACKUPS_DIR "/%s", b->id) < 0)
                 return -ENOMEM;
         if (stat(path, &st) < 0)
                 return error_set(reterr, -errno, NULL, "Cannot look at %s: %m", path);
@@ -83,9 +84,13 @@ static int look_at(Backup *b, int state_fd, const Txn *open, Error *reterr) {
         b->started_realtime_usec = b->txn ? b->txn->started_realtime_usec : timespec_usec(&st.st_mtim);
         if (b->kept)
                 ;
-        else if (!b->txn)
-                b->kept = access(staged, F_OK) >= 0 ? kept_staged : kept_no_record;
-        else if (b->txn->result != TXN_DONE)
+        else if (!b->txn) {
+                r = backup_is_staged(b->id);
+                if (r < 0)
+                        return error_set(reterr, r, NULL, "Cannot look at %s: %m", path);
+                b->form = r > 0 ? BACKUP_STAGED : BACKUP_INCOMPLETE;
+                b->kept = r > 0 ? kept_staged : kept_no_record;
+        } else if (b->txn->result != TXN_DONE)
                 b->kept = kept_not_done;
         b->by_name = b->kept && b->kept != kept_open;
         if (!b->txn)
@@ -121,7 +126,7 @@ int backups_load(int state_fd, Backups *ret, Error *reterr) {
         while (dir && (de = readdir(dir))) {
                 Backup *larger;
 
-                if (!is_id(de->d_name, ""))
+                if (!plan_is_id(de->d_name))
                         continue;
                 larger = reallocarray(l.items, l.n + 1, sizeof(Backup));
                 if (!larger)
@@ -136,7 +141,7 @@ int backups_load(int state_fd, Backups *ret, Error *reterr) {
         if (l.n > 0)
                 qsort(l.items, l.n, sizeof(Backup), newest_first);
         for (size_t i = 0; i < l.n; i++)
-                if (l.items[i].form != BACKUP_INCOMPLETE) {
+                if (l.items[i].form >= BACKUP_TREE) {
                         if (!l.items[i].kept)
                                 l.items[i].kept = kept_newest;
                         break;
@@ -293,9 +298,9 @@ int backups_sweep(Error *reterr) {
         int r = 0;
 
         while (dir && r >= 0 && (de = readdir(dir)))
-                if (is_id(de->d_name, GONE))
+                if (is_gone(de->d_name))
                         r = tree_remove(dirfd(dir), de->d_name, reterr);
-                else if (is_id(de->d_name, "")) {
+                else if (plan_is_id(de->d_name)) {
                         _cleanup_close_ int fd = open_child(dirfd(dir), de->d_name, O_RDONLY | O_DIRECTORY);
 
                         if (fd >= 0)

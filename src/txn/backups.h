@@ -13,7 +13,7 @@
 typedef struct Backup {
         char id[PLAN_ID_SIZE];
         Txn *txn;                     /* its record; NULL: it has none */
-        BackupForm form;              /* BACKUP_INCOMPLETE without a record */
+        BackupForm form;              /* without a record BACKUP_INCOMPLETE, or BACKUP_STAGED */
         usec_t started_realtime_usec; /* the upgrade; without a record its directory was changed */
         uint64_t bytes;               /* on disk, with what lies beside the program and belongs to it */
         const char *kept;             /* why no rule removes it; NULL: one may */

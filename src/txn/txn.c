@@ -379,7 +379,7 @@ int txn_load_history(int dir_fd, const char *id, Txn **ret, Error *reterr) {
                 return -errno;
         if (streq(id, "last"))
                 r = find_last(history_fd, is_any, &name);
-        else if (strlen(id) != PLAN_ID_SIZE - 1 || id[strspn(id, "0123456789abcdef")])
+        else if (!plan_is_id(id))
                 return -ENOENT;
         else
                 r = asprintf(&name, "%s.json", id) < 0 ? -ENOMEM : 0;

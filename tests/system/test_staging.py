@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is copied while the node serves, ahead of time or not, and what is still copied while it is down."""
 
+import json
+import re
 import time
 
 import pytest
@@ -43,6 +45,8 @@ def test_upgrade_takes_over_what_was_staged_ahead(kind, node):
 
     node.run(["systemctl", "start", STAGE], timeout=120)  # again: it is one staging still
     assert len(node.run(f"ls {STATE}/backups").stdout.split()) == 1
+    assert [b["form"] for b in json.loads(node.run(["emqx-upgrade", "backups", "list", "--json"]).stdout)] == ["staged"]
+    assert re.search(r"data +\d+ ms +two passes over the data", node.run(["emqx-upgrade", "plan", "4.4.0"]).stdout)
     change_data(node)
     files = node_files(node)
     assert start(node).returncode == 0
