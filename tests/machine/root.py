@@ -13,7 +13,8 @@ HOST = "bookworm"
 SUITE = os.environ.get("EMQX_UPGRADE_TEST_SUITE", HOST)
 
 PACKAGES = ("systemd systemd-sysv dbus procps iproute2 mosquitto-clients curl strace acl attr zstd less python3-minimal "
-            "libarchive13 libinih1 libjson-c5 libmosquitto1 libcurl4 libssl3 libcmocka0 libtinfo6 libstdc++6 rpm unzip needrestart").split()
+            "libarchive13 libinih1 libjson-c5 libmosquitto1 libcurl4 libssl3 libcmocka0 libtinfo6 libstdc++6 rpm unzip needrestart "
+            "unattended-upgrades").split()
 
 #: Debian 11 has no versionlock for dnf; Debian 13 does without passwd, if nobody asks for it.
 DNF = ["dnf", "dnf-plugins-core"]
@@ -38,7 +39,7 @@ BUILD_OF = {
 MASKED = ("getty@.service serial-getty@.service console-getty.service getty.target systemd-networkd.service "
           "systemd-networkd.socket systemd-resolved.service systemd-timesyncd.service systemd-udevd.service "
           "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer man-db.timer "
-          "systemd-tmpfiles-clean.timer").split()
+          "systemd-tmpfiles-clean.timer unattended-upgrades.service").split()
 
 
 def _root(name, suite, packages, *options):
