@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fts.h>
 
+#include "archive/walk.h"
 #include "steps/adapt.h"
 #include "steps/backup.h"
 #include "steps/carry.h"
@@ -202,6 +203,18 @@ static TreeVerdict all_but_pipes(const char *path, const ManifestEntry *entry, v
         return rule && rule->verdict == TREE_LEAVE ? TREE_LEAVE : TREE_CARRY;
 }
 
+/* What keep_defaults_aside() was killed in. */
+static int discard_part(Context *c, int backup_fd, const PlanTree *tree, Error *reterr) {
+        _cleanup_close_ int fd = open_child(backup_fd, "defaults", O_RDONLY | O_DIRECTORY);
+        _cleanup_free_ char *part = NULL;
+
+        if (fd < 0)
+                return fd == -ENOENT ? 0
+                                     : error_set(reterr, fd, NULL, "Cannot open defaults/ of the backup %s: %m",
+                                                       c->plan->id);
+        return asprintf(&part, "%s.part", tree->name) < 0 ? -ENOMEM : tree_remove(fd, part, reterr);
+}
+
 int set_aside(Context *c, Error *reterr) {
         _cleanup_close_ int backup_fd = -1;
         int r;
@@ -220,7 +233,9 @@ int set_aside(Context *c, Error *reterr) {
                 if (r <= 0)
                         return r;
                 k.tree = t.tree;
-                r = backup_side_open(c->plan, backup_fd, "after", t.tree->name, &after_fd, reterr);
+                r = discard_part(c, backup_fd, t.tree, reterr);
+                if (r >= 0)
+                        r = backup_side_open(c->plan, backup_fd, "after", t.tree->name, &after_fd, reterr);
                 if (r >= 0)
                         r = tree_save_differences(t.manifest, t.live_fd, after_fd,
                                         &(TreeRules){ .decide = all_but_pipes, .userdata = &k }, &n, reterr);

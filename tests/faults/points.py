@@ -11,7 +11,7 @@ when= does. There are three sorts:
 Recorded, not listed: new code is covered without anyone remembering.
 
 Many points are one place in a program: dpkg does the same with each file of a package. A site is what is alike of a program, the
-step in which it runs, the call, and what the call is about; a sample takes sites, and of each a point."""
+step in which it runs, the call, and what the call is about, or what the event says; a sample takes sites, and of each a point."""
 
 import collections
 import dataclasses
@@ -36,6 +36,7 @@ EVENT = "sendmsg"
 
 LINE_RE = re.compile(r"^(\d+\.\d+) (\w+)\((.*)\)\s+= (-?\w+)")  # strace -ttt
 PATH_RE = re.compile(r'<(/[^>]*)>|"((?:[^"\\]|\\.)*)"')
+MESSAGE_RE = re.compile(r'iov_base="MESSAGE=((?:[^"\\]|\\.)*)"')
 FOREIGN = ("/proc", "/sys", "/dev")
 WRITES = ("write", "pwrite64", "writev", "pwritev", "copy_file_range", "sendfile")
 
@@ -68,6 +69,9 @@ def moments(n, span_ms, seed):
 def site(point):
     if sort(point) == "moment":
         return point
+    if sort(point) == "event":
+        said = MESSAGE_RE.search(point.line)
+        return point.key, point.step, point.call, re.sub(r"\b[0-9a-f]{8,32}\b|\d+", "N", said[1]) if said else "", ""
     path = next((a or b for a, b in PATH_RE.findall(point.line)), "")
     place = re.sub(r"\b[0-9a-f]{8,32}\b|\d+", "N", "/".join(path.split("/")[:5]) if path.startswith("/") else "")
     # "name.dpkg-new" is another place than "name", and so is ".name.tmp"; the name is not.

@@ -67,6 +67,7 @@ if [ ! -e "%(data)s/only-$version" ]; then
         touch -d @0 "%(data)s/only-$version"
 fi
 echo "$version" >>/faults/started
+sync -f "%(data)s"  # a power cut may take what a node has not synced, and no upgrade brings it back
 """
 
 
