@@ -12,6 +12,7 @@ def bars(rows, methods, median):
     scale = (WIDTH - LEFT - RIGHT) / max(v for case in values.values() for v in case.values())
     height = TOP + len(cases) * (len(methods) * ROW + GAP)
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12">',
+             "<!-- SPDX-License-Identifier: Apache-2.0 -->",
              "<style>text{fill:#222}@media(prefers-color-scheme:dark){text{fill:#ddd}}</style>",
              "<title>Seconds for which the node is down</title>"]
     for i, method in enumerate(methods):
