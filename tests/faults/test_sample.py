@@ -19,6 +19,7 @@ import rig  # noqa: E402
 import run  # noqa: E402
 
 SEED = os.environ.get("EMQX_UPGRADE_TEST_SEED", "1")
+N_TRIES = 6
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +38,12 @@ def test_one_fault(work, way, fault, key):
     found += points.moments(100, took_ms * 9 // 10, SEED)
     mine = [p for p in found if p.key == key and points.sort(p) in run.SORTS[fault] and run.fits(fault, p)]
     assert mine, f"an upgrade that nobody disturbs does nothing in {key}"
-    point = random.Random(f"{SEED} {fault} {key}").choice(mine)
-
-    print(f"seed {SEED}; again: tests/faults/campaign --way {way} --fault {fault} --point {point.key}:{point.call}:{point.n}")
-    print(point.line)
-    # The conductor writes down how far it is as time goes by: in another run the same place may have a lower number.
-    for n in (point.n, point.n * 9 // 10, point.n * 3 // 4):
-        result = run.run_point(work[way], fault, point._replace(n=n), done)
+    # What a node has written between two passes differs from run to run, and so does what is done about it: a point of the
+    # recorded run that another one never comes to is no place for a fault.
+    for point in random.Random(f"{SEED} {fault} {key}").sample(mine, min(N_TRIES, len(mine))):
+        print(f"seed {SEED}; again: tests/faults/campaign --way {way} --fault {fault} --point {point.key}:{point.call}:{point.n}")
+        print(point.line)
+        result = run.run_point(work[way], fault, point, done)
         if result["hit"] or result["losses"]:
             break
     assert not result["losses"], "\n".join(result["losses"]) + f"\n{result['journal']}"
