@@ -31,7 +31,7 @@ class Snapshot:
     package: tuple
     packages: str
     enablement: str
-    listed_units: str
+    runtime_units: str  # enablement and masks of others that last are among the files
 
 
 def _find(m):
@@ -64,8 +64,7 @@ def _packages(m):
 
 def snapshot(m):
     return Snapshot(_find(m), upgrade.package_state(m), _packages(m), m.unit("emqx.service").get("UnitFileState", ""),
-                    m.run("systemctl list-unit-files --no-legend --no-pager --state=masked,masked-runtime,enabled,disabled "
-                          "| awk '{print $1, $2}' | sort").stdout)
+                    m.run("cd /run/systemd; find system system.control transient -printf '%p %l\\n' 2>/dev/null | sort").stdout)
 
 
 def _by_the_second(entry):
@@ -86,10 +85,10 @@ def differences(a, b, by_the_second=False):
         elif x != y:
             names = ("type", "mode", "owner", "group", "mtime", "size", "target", "links", "content")
             lines.append(f"changed: {path} ({', '.join(f'{n} {p} -> {q}' for n, p, q in zip(names, x, y) if p != q)})")
-    for name in ("package", "packages", "enablement", "listed_units"):
+    for name in ("package", "packages", "enablement", "runtime_units"):
         x, y = getattr(a, name), getattr(b, name)
         if x != y:
-            if name in ("packages", "listed_units"):
+            if name in ("packages", "runtime_units"):
                 x, y = sorted(set(x.splitlines()) - set(y.splitlines())), sorted(set(y.splitlines()) - set(x.splitlines()))
             lines.append(f"{name}: {x} -> {y}")
     return lines

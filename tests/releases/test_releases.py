@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The main job on other releases of Debian, with our package built there: 11 (systemd 247, libarchive 3.4, glibc 2.31) and 13
-(systemd 257). EMQX_UPGRADE_TEST_SUITE has all of system/ run on one of them."""
+(systemd 257). EMQX_UPGRADE_TEST_SUITE has all of system/ run on one of them, and the unit tests here."""
+
+import subprocess
 
 import pytest
 
-from conftest import _boot_node, deb_of, node_packages_of, populated_root_of
+from conftest import _boot_node, _export, deb_of, node_packages_of, populated_root_of
 from machine.cache import TOP
 from machine.machine import Machine
-from machine.root import debian
+from machine.root import HOST, SUITE, builder, debian
 from upgrade import assert_node_is, node_files, retained, start
 
 SYSTEMD = {"bullseye": 247, "trixie": 257}
@@ -54,3 +56,24 @@ def test_installed_package_is_in_order_on_another_release(suite):
         m.install(deb_of(suite))
         m.push(TOP / "debian/tests/installed", "/root/installed")
         m.run("/root/installed", timeout=120)
+
+
+# As tests/all has them on this host: with its devices and its kernel, whose file systems they mount.
+CHROOT = r"""
+for dir in dev proc sys; do mount --rbind /$dir "$0/$dir" || exit; done
+mount -t tmpfs tmpfs "$0/run"
+exec chroot "$0" env -i HOME=/root LC_ALL=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin sh -euc "$1"
+"""
+CHECK = "cd /root/tree; autoreconf -fi 2>/dev/null; ./configure -q; make -s -j2; make -s -j2 check"
+
+if SUITE != HOST:
+    def test_unit_tests_on_another_release():
+        m = Machine(builder(SUITE))
+        try:
+            _export(m.path("/root/tree"))
+            checked = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c", CHROOT, m.top, CHECK],
+                                     stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=1200, check=False)
+            log = m.path("/root/tree/test-suite.log")
+            assert checked.returncode == 0, log.read_text(errors="replace") if log.exists() else checked.stdout + checked.stderr
+        finally:
+            m.stop()

@@ -61,11 +61,19 @@ static char *path_of(Fixture *f, const char *file) {
         return path;
 }
 
+static const char *const compressions[] = { "none", "gzip", "xz", "zstd" };
+
+/* What dpkg-deb makes, zstd since 1.21. */
+static size_t compressions_here(void) {
+        bool zstd = process_run(STRV_MAKE("dpkg-deb", "-Zzstd", "--version"), NULL, NULL) == 0;
+
+        return ELEMENTSOF(compressions) - !zstd;
+}
+
 static void metadata_comes_from_the_file(void **state) {
-        static const char *const compressions[] = { "none", "gzip", "xz", "zstd" };
         Fixture *f = *state;
 
-        for (size_t i = 0; i < ELEMENTSOF(compressions); i++) {
+        for (size_t i = 0; i < compressions_here(); i++) {
                 _cleanup_(package_freep) Package *p = NULL;
                 _cleanup_free_ char *path = path_of(f, "misleading-9.9.9.deb");
 
@@ -80,11 +88,10 @@ static void metadata_comes_from_the_file(void **state) {
 }
 
 static void truncated_package_is_found_anywhere(void **state) {
-        static const char *const compressions[] = { "none", "gzip", "xz", "zstd" };
         Fixture *f = *state;
         _cleanup_free_ char *path = path_of(f, "a.deb");
 
-        for (size_t i = 0; i < ELEMENTSOF(compressions); i++) {
+        for (size_t i = 0; i < compressions_here(); i++) {
                 struct stat st;
 
                 make_deb(f, "a.deb", "emqx", "4.4.0", "amd64", compressions[i]);
