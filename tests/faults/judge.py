@@ -64,7 +64,7 @@ def _packages(m):
 
 def snapshot(m):
     return Snapshot(_find(m), upgrade.package_state(m), _packages(m), m.unit("emqx.service").get("UnitFileState", ""),
-                    m.run("cd /run/systemd; find system system.control transient -printf '%p %l\\n' 2>/dev/null | sort").stdout)
+                    m.run("cd /run/systemd; find system system.control transient -mindepth 1 -printf '%p %l\\n' 2>/dev/null | sort").stdout)
 
 
 def _by_the_second(entry):
