@@ -245,6 +245,7 @@ int prepare_start(Context *c, Error *reterr) {
         return r < 0 ? r : reload_if_needed(c, reterr);
 }
 
+/* Again after any interruption: what was removed may not have been forgotten by PID 1 yet. */
 static int forget_start_timeout(Context *c, Error *reterr) {
         _cleanup_free_ char *dir = NULL, *path = NULL;
         int r;
@@ -254,10 +255,10 @@ static int forget_start_timeout(Context *c, Error *reterr) {
                 r = drop_in_path(c->plan, true, &path);
         if (r < 0)
                 return r;
-        if (unlink(path) < 0)
-                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot remove %s: %m", path);
+        if (unlink(path) < 0 && errno != ENOENT)
+                return error_set(reterr, -errno, NULL, "Cannot remove %s: %m", path);
         (void) rmdir(dir); /* others' drop-ins may be there */
-        return manager_reload(c->manager, reterr);
+        return reload_if_needed(c, reterr);
 }
 
 /* What is known about a start under way. */

@@ -143,11 +143,12 @@ def remove_dead_runs():
 
 
 def _journal_text(value):
-    """journalctl writes a text, the bytes of what is not printable as numbers, or a list of these; null: too long."""
+    """journalctl writes a text, the bytes of what is not printable as numbers, or a list of these; null: too long. A field that
+    both the unit and the message set, systemd 247 keeps twice."""
     if isinstance(value, list):
         if value and all(isinstance(v, int) for v in value):
             return bytes(value).decode(errors="replace")
-        return "\n".join(_journal_text(v) for v in value)
+        return "\n".join(dict.fromkeys(_journal_text(v) for v in value))
     return value or ""
 
 
