@@ -194,7 +194,6 @@ static int run_step_unit(Engine *e, const Step *step, bool undo, bool resumed, E
         return r;
 }
 
-/* Its end is in the record: the name is free again. */
 static void clear_step_unit(Engine *e, const Step *step, bool undo) {
         _cleanup_free_ char *name = step_unit_name(step, undo);
 
@@ -202,11 +201,14 @@ static void clear_step_unit(Engine *e, const Step *step, bool undo) {
                 (void) transient_clear(e->context.manager, name, usec_from_now(CLEAR_TIMEOUT_USEC), NULL);
 }
 
-/* Going forward, nobody waits for that while the node is down. */
-static void clear_units_of_down_steps(Engine *e) {
-        for (size_t i = 0; i < n_upgrade_steps; i++)
-                if (upgrade_steps[i].node == NODE_DOWN)
-                        clear_step_unit(e, &upgrade_steps[i], false);
+/* Before the transaction ends: a conductor that was killed between two steps has left units that no other one asks for,
+ * and nobody waits for this while the node is down. */
+static void clear_step_units(Engine *e) {
+        for (size_t i = 0; i < n_upgrade_steps; i++) {
+                clear_step_unit(e, &upgrade_steps[i], false);
+                if (upgrade_steps[i].undo)
+                        clear_step_unit(e, &upgrade_steps[i], true);
+        }
 }
 
 /* --- one row --- */
@@ -342,10 +344,7 @@ static int give_up(Engine *e, size_t i, const Step *step, const Error *error, in
 
         e->stop_requested = false; /* that was this step's */
         explain(e, EVENT_STEP_GIVEN_UP, step->name, "This step is left out, and the upgrade goes on", error, r);
-        r = with_room(e, step, txn_give_up(t, i, error_text(error, r)), NULL);
-        if (r >= 0)
-                clear_step_unit(e, step, false);
-        return r;
+        return with_room(e, step, txn_give_up(t, i, error_text(error, r)), NULL);
 }
 
 /* Returns 0: all done; 1: turned around; negative errno: cannot go on in this process. */
@@ -416,18 +415,13 @@ static int walk_forward(Engine *e) {
                                                                 .error = t->cause },
                                                 "The upgrade to %s failed at '%s': %s", t->plan->to, t->cause_step,
                                                 t->cause);
-                        if (step)
-                                clear_step_unit(e, step, false);
                         return r < 0 ? r : 1;
                 }
 
-                if (step->node == NODE_UP)
-                        clear_step_unit(e, step, false);
                 tell_done(e, step, false, t->steps[i].took_usec);
                 if (step->package_lock && (i + 1 == t->n_steps || !upgrade_steps[i + 1].package_lock))
                         package_lock_release(&e->package_lock);
         }
-        clear_units_of_down_steps(e);
         return 0;
 }
 
@@ -450,6 +444,7 @@ static int refuse_way_back(Engine *e, const Error *error, int why) {
         Txn *t = e->txn;
         int r;
 
+        clear_step_units(e);
         r = txn_forget(t);
         if (r < 0)
                 return r;
@@ -506,8 +501,9 @@ static int walk_back(Engine *e) {
                         return -EINTR;
                 if (r < 0) {
                         explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
-                        if (begun && t->steps[i].attempts < e->context.config->attempts) {
+                        if (step)
                                 clear_step_unit(e, step, true);
+                        if (begun && t->steps[i].attempts < e->context.config->attempts) {
                                 i++; /* the same once more */
                                 continue;
                         }
@@ -517,15 +513,12 @@ static int walk_back(Engine *e) {
                                 r = txn_stick(t, t->steps[i].name, error_text(&error, r));
                                 r = r < 0 ? r : 1;
                         }
-                        if (step)
-                                clear_step_unit(e, step, true);
                         return r;
                 }
 
                 r = txn_mark(t, i, STEP_UNDONE);
                 if (r < 0)
                         return r;
-                clear_step_unit(e, step, true);
                 tell_done(e, step, true, t->steps[i].undo_took_usec);
         }
         return 0;
@@ -646,6 +639,8 @@ ExitStatus engine_run(Engine *e) {
                 if (!txn_touched_node(t))
                         reserve_begin();
                 r = walk_forward(e);
+                if (r == 0 || r == -EALREADY)
+                        clear_step_units(e);
         }
         if (r == -EALREADY || (r == 0 && engine_only_stages(t)))
                 (void) reserve_release(&e->context, NULL);
@@ -692,8 +687,10 @@ ExitStatus engine_run(Engine *e) {
                 r = walk_back(e);
                 if (r == 2)
                         return EXIT_REFUSED;
-                if (r == 0)
+                if (r == 0) {
+                        clear_step_units(e);
                         (void) reserve_release(&e->context, NULL); /* where it could not be removed before */
+                }
                 if (r == 0 && !touched)
                         return finish(e, TXN_REFUSED, EXIT_REFUSED, EVENT_UPGRADE_REFUSED,
                                         "Refused, and nothing was touched");

@@ -263,6 +263,19 @@ static int read_json(int dir_fd, const char *name, Txn **ret, Error *reterr) {
         return 0;
 }
 
+/* The first record of a transaction. One that may be there, and may not outlast a power cut, is none: who asked is told
+ * that nothing was begun, and nobody goes on with it. */
+static int save_first(Txn *t) {
+        int r;
+
+        if (faccessat(t->dir_fd, TXN_NAME, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
+                return -EEXIST;
+        r = txn_save(t);
+        if (r < 0)
+                (void) unlinkat(t->dir_fd, TXN_NAME, 0);
+        return r;
+}
+
 int txn_create(int dir_fd, Plan *plan, const char *unit, char *const *names, Txn **ret) {
         _cleanup_(txn_freep) Txn *t = calloc(1, sizeof(Txn));
         int r;
@@ -288,9 +301,7 @@ int txn_create(int dir_fd, Plan *plan, const char *unit, char *const *names, Txn
                         return -ENOMEM;
         }
 
-        if (faccessat(dir_fd, TXN_NAME, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
-                return -EEXIST;
-        r = txn_save(t);
+        r = save_first(t);
         if (r < 0)
                 return r;
         *ret = TAKE_PTR(t);
@@ -464,7 +475,7 @@ int txn_set_cause(Txn *t, const char *step, const char *cause, const char *advic
         return free_and_strdup(&t->cause, cause);
 }
 
-int txn_turn_back(Txn *t, const char *step, const char *cause, const char *advice) {
+static int turn_back(Txn *t, const char *step, const char *cause, const char *advice) {
         int r;
 
         r = txn_set_cause(t, step, cause, advice);
@@ -480,7 +491,13 @@ int txn_turn_back(Txn *t, const char *step, const char *cause, const char *advic
                         t->steps[i].took_usec = since_usec(t->steps[i].begun_realtime_usec);
         }
         t->plan->ready_since_realtime_usec = 0;
-        return txn_save(t);
+        return 0;
+}
+
+int txn_turn_back(Txn *t, const char *step, const char *cause, const char *advice) {
+        int r = turn_back(t, step, cause, advice);
+
+        return r < 0 ? r : txn_save(t);
 }
 
 int txn_stick(Txn *t, const char *step, const char *cause) {
@@ -490,7 +507,8 @@ int txn_stick(Txn *t, const char *step, const char *cause) {
         return txn_save(t);
 }
 
-/* The history first: what is in it may be read by anyone, and a transaction with a result set is only a leftover. */
+/* The history first: what is in it may be read by anyone, and a transaction with a result set is only a leftover, which a
+ * power cut may bring back. */
 static int finish_closing(Txn *t) {
         _cleanup_close_ int history_fd = -1;
         char name[PLAN_ID_SIZE + sizeof(".json")];
@@ -505,7 +523,7 @@ static int finish_closing(Txn *t) {
         r = write_json(t, history_fd, name);
         if (r < 0)
                 return r;
-        return remove_file_at(t->dir_fd, TXN_NAME);
+        return unlinkat(t->dir_fd, TXN_NAME, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
 int txn_close(Txn *t, TxnResult result) {
@@ -524,16 +542,17 @@ int txn_forget(Txn *t) {
 }
 
 int txn_reopen(Txn *t, const char *unit, const char *cause) {
+        int r;
+
         if (t->result != TXN_DONE)
                 return -EINVAL;
-        if (faccessat(t->dir_fd, TXN_NAME, F_OK, AT_SYMLINK_NOFOLLOW) >= 0)
-                return -EEXIST;
         if (free_and_strdup(&t->unit, unit) < 0)
                 return -ENOMEM;
         t->result = TXN_INTERRUPTED;
         t->ended_realtime_usec = 0;
         t->plan->down_since_realtime_usec = 0;
-        return txn_turn_back(t, NULL, cause, NULL);
+        r = turn_back(t, NULL, cause, NULL);
+        return r < 0 ? r : save_first(t);
 }
 
 /* --- questions --- */

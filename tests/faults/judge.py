@@ -207,6 +207,8 @@ def _status(m, outcome):
     if told.returncode != 0:
         return [f"status ends with {told.returncode}"]
     wanted = ("done",) if outcome == NEW else ("rolled-back", "refused")
+    if outcome == OLD and not m.run(f"ls {upgrade.STATE}/history 2>/dev/null", check=False).stdout:
+        wanted = (None,)  # its first record could not be written: nothing was begun
     return [] if result in wanted else [f"status tells {result!r}, the machine is on {outcome}"]
 
 
