@@ -230,6 +230,13 @@ int read_file_at(int dir_fd, const char *name, size_t max_bytes, char **ret, siz
         return 0;
 }
 
+void forget_replacement_at(int dir_fd, const char *name) {
+        _cleanup_free_ char *path = temp_file_name(name);
+
+        if (path)
+                (void) unlinkat(dir_fd, path, 0);
+}
+
 int remove_file_at(int dir_fd, const char *name) {
         if (unlinkat(dir_fd, name, 0) < 0)
                 return errno == ENOENT ? 0 : -errno;

@@ -26,6 +26,9 @@ int replace_volatile_file_at(int dir_fd, const char *name, const void *data, siz
 /* Reads a whole regular file, NUL-terminated; *ret_size_bytes (optional) is without the NUL. -EFBIG above max_bytes. */
 int read_file_at(int dir_fd, const char *name, size_t max_bytes, char **ret, size_t *ret_size_bytes);
 
+/* Removes what a replacement of name that was killed has left, where no other follows that would take it up. */
+void forget_replacement_at(int dir_fd, const char *name);
+
 /* unlink and fsync of the directory. -ENOENT is 0: gone is gone. */
 int remove_file_at(int dir_fd, const char *name);
 

@@ -223,6 +223,7 @@ static void forget_unfinished(const Plan *p) {
         if (fd < 0)
                 return;
         (void) unlinkat(fd, PART_NAME, 0);
+        forget_replacement_at(fd, ARCHIVE_DIGEST_NAME);
         if (faccessat(fd, ARCHIVE_NAME, F_OK, 0) < 0 && errno == ENOENT)
                 (void) unlinkat(fd, ARCHIVE_DIGEST_NAME, 0);
         (void) tree_remove(fd, ARCHIVE_GONE_NAME, NULL);

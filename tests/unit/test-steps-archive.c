@@ -116,8 +116,10 @@ static void one_that_was_given_up_is_settled(void **state) {
 
         put_file(b->backup_fd, ARCHIVE_NAME ".part", "half an archive");
         put_file(b->backup_fd, ARCHIVE_DIGEST_NAME, "its digest");
+        put_file(b->backup_fd, "." ARCHIVE_DIGEST_NAME ".tmp", "half of another");
         archive_settle(b->c.plan);
-        assert_false(is_there(b, ARCHIVE_NAME ".part") || is_there(b, ARCHIVE_DIGEST_NAME));
+        assert_false(is_there(b, ARCHIVE_NAME ".part") || is_there(b, ARCHIVE_DIGEST_NAME) ||
+                        is_there(b, "." ARCHIVE_DIGEST_NAME ".tmp"));
         assert_int_equal(backup_form(b->c.plan), BACKUP_TREE);
 
         assert_archived(b);
