@@ -58,8 +58,11 @@ void status_write(const Txn *t, const char *step, const char *text, const Progre
                 return;
         content = json_object_to_json_string_length(
                         o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
-        if (content)
-                (void) replace_volatile_file_at(AT_FDCWD, STATUS_PATH, content, size, 0644);
+        if (!content || replace_volatile_file_at(AT_FDCWD, STATUS_PATH, content, size, 0644) >= 0)
+                return;
+        /* What is over must not be told as going on; without it the record is read. */
+        if (t->result != TXN_INTERRUPTED || t->direction == TXN_STUCK)
+                (void) unlink(STATUS_PATH);
 }
 
 void status_forget(int state_dir_fd) {
