@@ -176,6 +176,25 @@ int reserve_make(Context *c, Error *reterr) {
         return 0;
 }
 
+static bool has_room(const char *path) {
+        _cleanup_free_ char *copy = strdup(path);
+        struct statvfs vfs;
+
+        /* What cannot be looked at is not found full. */
+        return !copy || statvfs(dirname(copy), &vfs) < 0 ||
+                        (uint64_t) vfs.f_bavail * vfs.f_frsize >=
+                        MIN(RESERVE_SPARE_BYTES, (uint64_t) vfs.f_blocks * vfs.f_frsize / 20);
+}
+
+bool reserve_has_room(const Plan *p, const char **ret_path) {
+        for (size_t i = 0; i <= p->n_reserves; i++) {
+                *ret_path = i > 0 ? p->reserves[i - 1].path : STATE_RESERVE;
+                if (!has_room(*ret_path))
+                        return false;
+        }
+        return true;
+}
+
 /* That in the state directory is there before the plan has any. */
 int reserve_release(Context *c, Error *reterr) {
         int result = 0;

@@ -36,6 +36,10 @@ int reserve_make(Context *c, Error *reterr);
 /* Can be done again, and where none was made. */
 int reserve_release(Context *c, Error *reterr);
 
+/* Whether there is room where any was reserved: as much as the record is given, or a twentieth of a small file system. Else
+ * *ret_path is the file whose file system is full. */
+bool reserve_has_room(const Plan *p, const char **ret_path);
+
 /* A file of bytes at path, which holds blocks and no content; 0: none. What was there is removed, never written to, and no
  * link is followed. For the helper, where the conductor may not write. -EOPNOTSUPP, -ENOSPC, …: there is none then. */
 int reserve_file(const char *path, uint64_t bytes);

@@ -19,6 +19,7 @@
 #include "txn/whereabouts.h"
 
 #define PROGRESS_USEC USEC_PER_SEC /* between two entries of the journal */
+#define ROOM_LOOK_USEC (2 * USEC_PER_SEC)
 #define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC)
 #define METRICS_TIMEOUT_USEC (15 * USEC_PER_SEC)
 #define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
@@ -327,16 +328,77 @@ static void predict_again(Engine *e) {
 
 /* --- the walks --- */
 
+static bool is_full(int r) {
+        return r == -ENOSPC || r == -EDQUOT;
+}
+
 /* The record needs room like everything else. While the node is apart, and before, a full disk is a failure like any
  * other: what is reserved is for the way back. Once the new version is up it is the record's. */
 static int with_room(Engine *e, const Step *step, int r, Error *reterr) {
-        if ((r == -ENOSPC || r == -EDQUOT) && step->committing && !txn_needs_hold(e->txn)) {
+        if (is_full(r) && step->committing && !txn_needs_hold(e->txn)) {
                 (void) reserve_release(&e->context, NULL);
                 r = txn_save(e->txn);
         }
         return r < 0 ? error_set(reterr, r, "Make the state directory writable, or make room in it.",
                                        "Cannot write the record %s: %m", STATE_DIR "/transaction")
                      : r;
+}
+
+/* What a full disk keeps from being done: -ENOSPC or -EDQUOT as long as it does, with the file that there is no room for. */
+typedef int (*RoomFunc)(Txn *t, const char **ret_path);
+
+static int write_record(Txn *t, const char **ret_path) {
+        *ret_path = STATE_DIR "/transaction";
+        return txn_save(t);
+}
+
+static int close_record(Txn *t, const char **ret_path) {
+        *ret_path = STATE_DIR "/history";
+        return txn_close(t, t->result);
+}
+
+static int find_room(Txn *t, const char **ret_path) {
+        return reserve_has_room(t->plan, ret_path) ? 0 : -ENOSPC;
+}
+
+/* Beyond the way back there is only a person, and what a person would do about a full disk is to make room: that is waited
+ * for, however long. */
+static int await_room(Engine *e, RoomFunc func) {
+        usec_t since_usec = now_usec(CLOCK_MONOTONIC);
+        Context *c = &e->context;
+        bool said = false;
+
+        for (;;) {
+                char span[TIMESPAN_TEXT_MAX];
+                const char *path;
+                int r = func(e->txn, &path);
+
+                if (!is_full(r)) {
+                        if (said)
+                                journal_event(&c->journal, EVENT_WAIT_OVER,
+                                                &(JournalFields){ .step = c->step,
+                                                                .usec = now_usec(CLOCK_MONOTONIC) - since_usec },
+                                                "There is room again after %s",
+                                                format_timespan(span, now_usec(CLOCK_MONOTONIC) - since_usec));
+                        return r;
+                }
+                if (!said)
+                        journal_event(&c->journal, EVENT_WAITING, &(JournalFields){ .step = c->step },
+                                        "There is no room on the file system of %s. Make some: it is waited for, then this goes on",
+                                        path);
+                said = true;
+                e->reported_usec = now_usec(CLOCK_MONOTONIC); /* for the status only: the journal is on a disk too */
+                step_report(c, "waiting for room on the file system of %s, since %s", path,
+                                format_timespan(span, now_usec(CLOCK_MONOTONIC) - since_usec));
+                r = manager_wait(c->manager, NULL, NULL, usec_from_now(ROOM_LOOK_USEC));
+                if (r < 0)
+                        return r;
+        }
+}
+
+/* r is what txn_mark() and the like have returned; only the writing may have failed. */
+static int recorded(Engine *e, int r) {
+        return is_full(r) ? await_room(e, write_record) : r;
 }
 
 static int give_up(Engine *e, size_t i, const Step *step, const Error *error, int r) {
@@ -385,7 +447,7 @@ static int walk_forward(Engine *e) {
                 if (r >= 0) {
                         predict_again(e);
                         r = with_room(e, step, txn_mark(t, i, STEP_DONE), &error);
-                        if (r < 0 && r != -ENOSPC && r != -EDQUOT)
+                        if (r < 0 && !is_full(r))
                                 return r;
                 }
 
@@ -407,7 +469,7 @@ static int walk_forward(Engine *e) {
                         if (step && step->apply != inspect_apply)
                                 explain(e, EVENT_STEP_FAILED, step->name, step->name, &error, r);
                         (void) reserve_release(&e->context, NULL); /* for the record, if for nothing else */
-                        r = txn_turn_back(t, t->steps[i].name, error_text(&error, r), error.advice);
+                        r = recorded(e, txn_turn_back(t, t->steps[i].name, error_text(&error, r), error.advice));
                         if (step && txn_touched_node(t))
                                 journal_event(&e->context.journal, EVENT_UPGRADE_FAILED,
                                                 &(JournalFields){ .step = step->name,
@@ -474,7 +536,7 @@ static int walk_back(Engine *e) {
                 if (!step)
                         r = -EBADMSG;
                 if (step && !step->undo) {
-                        r = txn_mark(t, i, STEP_UNDONE);
+                        r = recorded(e, txn_mark(t, i, STEP_UNDONE));
                         if (r < 0)
                                 return r;
                         continue;
@@ -489,7 +551,7 @@ static int walk_back(Engine *e) {
                                 r = package_lock_take(&e->package_lock, &e->context, step->node == NODE_UP, &error);
                 }
                 if (r >= 0) {
-                        r = txn_mark(t, i, STEP_UNDO_BEGUN);
+                        r = recorded(e, txn_mark(t, i, STEP_UNDO_BEGUN));
                         if (r < 0)
                                 return r;
                         begun = true; /* and so the attempt is counted */
@@ -503,6 +565,12 @@ static int walk_back(Engine *e) {
                         explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
                         if (step)
                                 clear_step_unit(e, step, true);
+                        if (begun && is_full(find_room(t, &(const char *){ NULL }))) {
+                                r = await_room(e, find_room);
+                                if (r < 0)
+                                        return r;
+                                t->steps[i].attempts = 0; /* none of these was one */
+                        }
                         if (begun && t->steps[i].attempts < e->context.config->attempts) {
                                 i++; /* the same once more */
                                 continue;
@@ -510,13 +578,13 @@ static int walk_back(Engine *e) {
                         if (can_refuse_way_back(t, i, step))
                                 r = refuse_way_back(e, &error, r);
                         else {
-                                r = txn_stick(t, t->steps[i].name, error_text(&error, r));
+                                r = recorded(e, txn_stick(t, t->steps[i].name, error_text(&error, r)));
                                 r = r < 0 ? r : 1;
                         }
                         return r;
                 }
 
-                r = txn_mark(t, i, STEP_UNDONE);
+                r = recorded(e, txn_mark(t, i, STEP_UNDONE));
                 if (r < 0)
                         return r;
                 tell_done(e, step, true, t->steps[i].undo_took_usec);
@@ -584,6 +652,8 @@ static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event e
         int r;
 
         r = txn_close(t, result);
+        if (is_full(r))
+                r = await_room(e, close_record);
         if (r < 0)
                 return unfinished(e, r);
         journal_event(&e->context.journal, EVENT_HISTORY_WRITTEN, NULL, "The record is " STATE_DIR "/history/%s.json",

@@ -187,7 +187,7 @@ def _removed(group):
 
 def _clean_up(m, fault):
     if fault == "full":
-        judge.settle(m)
+        judge.settle(m, timeout=30)  # or it waits for room
         if m.path("/var/lib/.filler").exists():
             m.free_disk("/var/lib")
     group = pathlib.Path("/sys/fs/cgroup/memory") / m.name
