@@ -187,7 +187,7 @@ def check_schemas(_):
 
 
 def check_licence_lines(_):
-    without = (".txt", ".md", ".ini", ".inc", ".app")
+    without = (".txt", ".md", ".ini", ".inc", ".app", ".xz")
     sources = [n for n in files("src", "tests", "units", "man", "catalog", "schema") if not n.endswith(without)]
     return [f"{n}: no SPDX-License-Identifier" for n in sources if "SPDX-License-Identifier" not in text(n)[:400]]
 
