@@ -212,6 +212,8 @@ def run_point(rig, fault, point, done, again=False):
         hit = _upgrade(m, fault, point)
         _clean_up(m, fault)
         result["outcome"], result["losses"] = judge.judge(m, before, done, messages)
+        if fault == "full" and rig.way == "there" and any("no room" in e["MESSAGE"] for e in upgrade.events(m, "waiting")):
+            result["losses"].append("it waited for room, which is reserved until it turns back")
         result["hit"] = _hit(m, fault) if hit is None else hit
         result["journal"] = m.run("journalctl --no-pager -o short-precise -u 'emqx*' -n 400", check=False).stdout
     except MachineError as e:
