@@ -406,7 +406,7 @@ static int give_up(Engine *e, size_t i, const Step *step, const Error *error, in
 
         e->stop_requested = false; /* that was this step's */
         explain(e, EVENT_STEP_GIVEN_UP, step->name, "This step is left out, and the upgrade goes on", error, r);
-        return with_room(e, step, txn_give_up(t, i, error_text(error, r)), NULL);
+        return recorded(e, with_room(e, step, txn_give_up(t, i, error_text(error, r)), NULL));
 }
 
 /* Returns 0: all done; 1: turned around; negative errno: cannot go on in this process. */
