@@ -565,7 +565,8 @@ static int walk_back(Engine *e) {
                         explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
                         if (step)
                                 clear_step_unit(e, step, true);
-                        if (begun && is_full(find_room(t, &(const char *){ NULL }))) {
+                        if (begun && !can_refuse_way_back(t, i, step) &&
+                                        is_full(find_room(t, &(const char *){ NULL }))) {
                                 r = await_room(e, find_room);
                                 if (r < 0)
                                         return r;
