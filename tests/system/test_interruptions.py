@@ -105,6 +105,22 @@ def test_disk_fills_up_once_the_node_is_down(node_factory):
     assert not node.exists(f"{STATE}/reserve")
 
 
+def test_disk_fills_up_on_the_way_back(node_factory):
+    """What was reserved is given back then, and somebody else takes it."""
+    node = node_factory(disk="ext4", target="4.4.0-no-start")
+    before, messages = node_files(node), retained(node, node.n_retained)
+    start(node, block=False)
+    node.wait_until(lambda: "rollback-started" in event_names(node), timeout=90, every=0.02)
+    node.fill_disk(STATE, leave_bytes=0)
+    node.wait_until(lambda: "waiting for room" in node.unit("emqx-upgrade@4.4.0.service")["StatusText"], timeout=60)
+    node.free_disk(STATE)
+
+    assert_whole(node, messages)
+    assert exit_status(node) == ROLLED_BACK
+    assert node_files(node) == before
+    assert node.unit("emqx-upgrade@4.4.0.service")["NRestarts"] == "0"
+
+
 @pytest.mark.parametrize("event, result, version", [("drain", REFUSED, "4.3.12"), ("undrain", DONE, "4.4.0")])
 def test_disk_fills_up_while_the_node_serves(node_factory, event, result, version):
     """The record can be written all the same: that a refusal touched nothing, or that the new version is well."""
