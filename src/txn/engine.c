@@ -15,11 +15,11 @@
 #include "steps/reserve.h"
 #include "txn/backups.h"
 #include "txn/predict.h"
+#include "txn/room.h"
 #include "txn/status.h"
 #include "txn/whereabouts.h"
 
 #define PROGRESS_USEC USEC_PER_SEC /* between two entries of the journal */
-#define ROOM_LOOK_USEC (2 * USEC_PER_SEC)
 #define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC)
 #define METRICS_TIMEOUT_USEC (15 * USEC_PER_SEC)
 #define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
@@ -328,10 +328,6 @@ static void predict_again(Engine *e) {
 
 /* --- the walks --- */
 
-static bool is_full(int r) {
-        return r == -ENOSPC || r == -EDQUOT;
-}
-
 /* The record needs room like everything else. While the node is apart, and before, a full disk is a failure like any
  * other: what is reserved is for the way back. Once the new version is up it is the record's. */
 static int with_room(Engine *e, const Step *step, int r, Error *reterr) {
@@ -344,61 +340,9 @@ static int with_room(Engine *e, const Step *step, int r, Error *reterr) {
                      : r;
 }
 
-/* What a full disk keeps from being done: -ENOSPC or -EDQUOT as long as it does, with the file that there is no room for. */
-typedef int (*RoomFunc)(Txn *t, const char **ret_path);
-
-static int write_record(Txn *t, const char **ret_path) {
-        *ret_path = STATE_DIR "/transaction";
-        return txn_save(t);
-}
-
-static int close_record(Txn *t, const char **ret_path) {
-        *ret_path = STATE_DIR "/history";
-        return txn_close(t, t->result);
-}
-
-static int find_room(Txn *t, const char **ret_path) {
-        return reserve_has_room(t->plan, ret_path) ? 0 : -ENOSPC;
-}
-
-/* Beyond the way back there is only a person, and what a person would do about a full disk is to make room: that is waited
- * for, however long. */
-static int await_room(Engine *e, RoomFunc func) {
-        usec_t since_usec = now_usec(CLOCK_MONOTONIC);
-        Context *c = &e->context;
-        bool said = false;
-
-        for (;;) {
-                char span[TIMESPAN_TEXT_MAX];
-                const char *path;
-                int r = func(e->txn, &path);
-
-                if (!is_full(r)) {
-                        if (said)
-                                journal_event(&c->journal, EVENT_WAIT_OVER,
-                                                &(JournalFields){ .step = c->step,
-                                                                .usec = now_usec(CLOCK_MONOTONIC) - since_usec },
-                                                "There is room again after %s",
-                                                format_timespan(span, now_usec(CLOCK_MONOTONIC) - since_usec));
-                        return r;
-                }
-                if (!said)
-                        journal_event(&c->journal, EVENT_WAITING, &(JournalFields){ .step = c->step },
-                                        "There is no room on the file system of %s. Make some: it is waited for, then this goes on",
-                                        path);
-                said = true;
-                e->reported_usec = now_usec(CLOCK_MONOTONIC); /* for the status only: the journal is on a disk too */
-                step_report(c, "waiting for room on the file system of %s, since %s", path,
-                                format_timespan(span, now_usec(CLOCK_MONOTONIC) - since_usec));
-                r = manager_wait(c->manager, NULL, NULL, usec_from_now(ROOM_LOOK_USEC));
-                if (r < 0)
-                        return r;
-        }
-}
-
 /* r is what txn_mark() and the like have returned; only the writing may have failed. */
 static int recorded(Engine *e, int r) {
-        return is_full(r) ? await_room(e, write_record) : r;
+        return is_full(r) ? room_await_record(e->txn, &e->context) : r;
 }
 
 static int give_up(Engine *e, size_t i, const Step *step, const Error *error, int r) {
@@ -565,12 +509,13 @@ static int walk_back(Engine *e) {
                         explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
                         if (step)
                                 clear_step_unit(e, step, true);
-                        if (begun && !can_refuse_way_back(t, i, step) &&
-                                        is_full(find_room(t, &(const char *){ NULL }))) {
-                                r = await_room(e, find_room);
-                                if (r < 0)
-                                        return r;
-                                t->steps[i].attempts = 0; /* none of these was one */
+                        if (begun && !can_refuse_way_back(t, i, step)) {
+                                int waited = room_await(t, &e->context);
+
+                                if (waited < 0)
+                                        return waited;
+                                if (waited > 0)
+                                        t->steps[i].attempts = 0; /* none of these was one */
                         }
                         if (begun && t->steps[i].attempts < e->context.config->attempts) {
                                 i++; /* the same once more */
@@ -654,7 +599,7 @@ static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event e
 
         r = txn_close(t, result);
         if (is_full(r))
-                r = await_room(e, close_record);
+                r = room_await_end(t, &e->context);
         if (r < 0)
                 return unfinished(e, r);
         journal_event(&e->context.journal, EVENT_HISTORY_WRITTEN, NULL, "The record is " STATE_DIR "/history/%s.json",

@@ -272,7 +272,7 @@ static int save_first(Txn *t) {
                 return -EEXIST;
         r = txn_save(t);
         if (r < 0)
-                (void) unlinkat(t->dir_fd, TXN_NAME, 0);
+                (void) remove_file_at(t->dir_fd, TXN_NAME);
         return r;
 }
 

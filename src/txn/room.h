@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+/* Room: waits for some on a full disk. Beyond the way back there is only a person, and what a person would do is to make
+ * room: so that is waited for, however long. Tells the journal where there is none.
+ *
+ * All return -EINTR and -ECONNRESET as manager_wait(). */
+
+#include "steps/step.h"
+#include "txn/txn.h"
+
+/* Whether r, a negative errno, says that a disk is full, or a quota is. */
+bool is_full(int r);
+
+/* Until the record can be written, which it then is: 0 or 1, or another error of txn_save(). */
+int room_await_record(Txn *t, Context *c);
+
+/* Until txn_close() with the result that is set succeeds: 0 or 1, or another error of it. */
+int room_await_end(Txn *t, Context *c);
+
+/* Until there is room where any was reserved. 0: there was; 1: it was waited for. */
+int room_await(Txn *t, Context *c);
