@@ -14,6 +14,7 @@
 #include "base/version.h"
 #include "bus/job.h"
 #include "helper/guard.h"
+#include "steps/archive.h"
 #include "steps/backup.h"
 #include "steps/checks.h"
 #include "steps/hold.h"
@@ -379,6 +380,17 @@ static ExitStatus verb_metrics(const char *id) {
         return r < 0 ? EXIT_INTERRUPTED : EXIT_DONE;
 }
 
+/* Of the upgrade that is open. Nobody reads but the conductor: the exit status is the errno. */
+static int verb_settle(void) {
+        _cleanup_close_ int state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_(txn_freep) Txn *t = NULL;
+        int r = state_fd < 0 ? -errno : txn_load(state_fd, &t, NULL);
+
+        if (r > 0)
+                archive_forget(t->plan);
+        return r < 0 ? -r : 0;
+}
+
 /* Nobody reads but the conductor: the exit status is the errno. */
 static int verb_reserve(const char *path, const char *size) {
         uint64_t bytes;
@@ -504,6 +516,8 @@ int main(int argc, char *argv[]) {
                 return verb_metrics(argv[2]);
         if (argc == 4 && streq(argv[1], "reserve"))
                 return verb_reserve(argv[2], argv[3]);
+        if (argc == 2 && streq(argv[1], "settle"))
+                return verb_settle();
         if (argc == 2 && streq(argv[1], "auto"))
                 return verb_auto();
         if (argc == 2 && streq(argv[1], "guard"))

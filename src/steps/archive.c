@@ -4,6 +4,7 @@
 
 #include "steps/archive.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -12,9 +13,11 @@
 #include "archive/walk.h"
 #include "base/fileio.h"
 #include "base/size.h"
+#include "steps/apart.h"
 #include "steps/backup.h"
 
 #define PART_NAME ARCHIVE_NAME ".part"
+#define SETTLE_TIMEOUT_USEC (60 * USEC_PER_SEC)
 #define SPARE_BYTES ((uint64_t) 16 << 20) /* for what directories and the file system itself take */
 
 /* --- the trees of a backup, with their manifests --- */
@@ -215,7 +218,7 @@ int archive_backup(Context *c, Error *reterr) {
         return r;
 }
 
-/* What half-made or half-removed things there are; a whole tree/ is none. */
+/* What half-made or half-removed things there are; a whole tree/ or archive is none. */
 static void forget_unfinished(const Plan *p) {
         _cleanup_free_ char *path = backup_path(p, NULL);
         _cleanup_close_ int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
@@ -229,13 +232,35 @@ static void forget_unfinished(const Plan *p) {
         (void) tree_remove(fd, ARCHIVE_GONE_NAME, NULL);
 }
 
-void archive_settle(const Plan *p) {
+void archive_forget(const Plan *p) {
         _cleanup_close_ int fd = -1;
 
         forget_unfinished(p);
         if (backup_form(p) == BACKUP_TREE && backup_open(p, &fd, NULL) >= 0 &&
                         faccessat(fd, ARCHIVE_NAME, F_OK, 0) >= 0)
                 (void) remove_tree(p, fd, NULL);
+}
+
+static bool is_unfinished(const Plan *p) {
+        _cleanup_free_ char *path = backup_path(p, NULL);
+        _cleanup_(closedirp) DIR *dir = path ? opendir(path) : NULL;
+        bool tree = false, archive = false, gone = false;
+        struct dirent *de;
+
+        while (dir && (de = readdir(dir))) {
+                tree = tree || streq(de->d_name, "tree");
+                archive = archive || strstr(de->d_name, ARCHIVE_NAME);
+                gone = gone || streq(de->d_name, ARCHIVE_GONE_NAME);
+        }
+        return gone || (tree && archive);
+}
+
+void archive_settle(Context *c) {
+        if (is_unfinished(c->plan))
+                (void) run_apart(c, "emqx-upgrade-step-settle.service",
+                                "EMQX Upgrade: remove what is left of an archive",
+                                STRV_MAKE(LIBEXECDIR "/emqx-upgrade-helper", "settle"), STATE_DIR, false,
+                                SETTLE_TIMEOUT_USEC, NULL);
 }
 
 /* --- and back --- */

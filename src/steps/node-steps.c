@@ -105,7 +105,7 @@ int clean_up(Context *c, Error *reterr) {
         _cleanup_(error_done) Error why = ERROR_NULL;
         int r = node_settle(c, reterr);
 
-        archive_settle(c->plan);
+        archive_settle(c);
         if (r >= 0)
                 r = cluster_release(c, reterr);
         if (r >= 0)

@@ -7,14 +7,12 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-#include "bus/transient.h"
+#include "steps/apart.h"
 
 #define STATE_RESERVE STATE_DIR "/reserve"
 #define OTHER_RESERVE ".emqx-upgrade-reserve"
-#define RESERVE_UNIT "emqx-upgrade-step-reserve.service"
 #define RECORD_BYTES (1 << 20)
 #define HELPER_TIMEOUT_USEC (30 * USEC_PER_SEC)
-#define SIGNALLED 128 /* no errno is above: ended by a signal, or never begun */
 
 /* --- which --- */
 
@@ -120,28 +118,13 @@ int reserve_file(const char *path, uint64_t bytes) {
 
 /* The conductor may write nowhere but in the state directory: a unit that may write there has the helper do it. */
 static int reserve_elsewhere(Context *c, const char *path, uint64_t bytes, Error *reterr) {
-        static const char helper[] = LIBEXECDIR "/emqx-upgrade-helper";
-        TransientUnit unit = TRANSIENT_UNIT_NULL;
         _cleanup_free_ char *directory = strdup(path), *size = NULL;
-        int r, status;
 
         if (!directory || asprintf(&size, "%" PRIu64, bytes) < 0)
                 return -ENOMEM;
-        unit.name = RESERVE_UNIT;
-        unit.description = "EMQX Upgrade: room for the way back";
-        unit.argv = STRV_MAKE(helper, "reserve", path, size);
-        unit.slice = "emqx-upgrade.slice";
-        unit.read_write_paths = STRV_MAKE(dirname(directory));
-        unit.sandboxed =
-                        !streq(unit.read_write_paths[0], "/"); /* which systemd does not except from being read-only */
-        unit.quick = unit.private_network = true;
-        unit.capabilities = STRV_MAKE("CAP_DAC_OVERRIDE", "CAP_FOWNER");
-        r = transient_capture(c->manager, &unit, HELPER_TIMEOUT_USEC, NULL, &status, reterr);
-        if (r < 0)
-                return r;
-        if (status > SIGNALLED)
-                return error_set(reterr, -EREMOTEIO, NULL, "%s exited with status %i", RESERVE_UNIT, status);
-        return -status;
+        return run_apart(c, "emqx-upgrade-step-reserve.service", "EMQX Upgrade: room for the way back",
+                        STRV_MAKE(LIBEXECDIR "/emqx-upgrade-helper", "reserve", path, size), dirname(directory), true,
+                        HELPER_TIMEOUT_USEC, reterr);
 }
 
 static int reserve_set(Context *c, const char *path, uint64_t bytes, Error *reterr) {
