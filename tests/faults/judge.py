@@ -97,12 +97,19 @@ def differences(a, b, by_the_second=False):
 def settle(m, timeout=240):
     """Waits until the machine has come to rest by itself; what it is then is not asked here. Returns whether it has."""
     quiet_since = None
-    deadline = time.monotonic() + timeout
+    asked = time.monotonic()
+    deadline = asked + timeout
     while time.monotonic() < deadline:
-        busy = m.run("systemctl list-jobs --no-legend; systemctl list-units --no-legend --all "
-                     "--state=activating,deactivating,reloading,auto-restart 'emqx*'", check=False).stdout.strip()
+        if m.exists(f"{upgrade.STATE}/transaction") and time.monotonic() < asked + 2:
+            quiet_since = None
+            time.sleep(0.1)  # without asking systemd, which has enough to do
+            continue
+        asked = time.monotonic()
+        restarts, _, busy = m.run("systemctl show --value -p NRestarts emqx.service; systemctl list-jobs --no-legend; systemctl list-units "
+                                  "--no-legend --all --state=activating,deactivating,reloading,auto-restart 'emqx*'",
+                                  check=False).stdout.strip().partition("\n")
         now = time.monotonic()
-        if int(m.unit("emqx.service").get("NRestarts") or 0) > 3:
+        if restarts.isdigit() and int(restarts) > 3:
             return False  # a node that dies again and again
         if busy and "No jobs" not in busy:
             quiet_since = None
@@ -222,7 +229,7 @@ def _kept(m, outcome):
 
 
 def judge(m, before, done, messages):
-    """(OLD, NEW or None, [losses]): before is this machine's snapshot, done one of a machine with a clean upgrade."""
+    """(OLD, NEW or None, [losses]): before and done are snapshots of a machine that had a clean upgrade."""
     settled = settle(m)
     losses = [] if settled else ["it does not come to rest"]
     state = upgrade.package_state(m)
@@ -231,7 +238,7 @@ def judge(m, before, done, messages):
     if outcome is None:
         return None, [*losses, f"no whole version is installed: {state}"]
     losses += _node(m, outcome)
-    losses += differences(before, snapshot(m)) if outcome == OLD else differences(done, snapshot(m), m.disk != "overlay")
+    losses += differences(before if outcome == OLD else done, snapshot(m), m.disk != "overlay")
     losses += _backups(m, outcome, before)
     losses += _kept(m, outcome)
     losses += _package_files(m)

@@ -11,7 +11,8 @@ when= does. There are three sorts:
 Recorded, not listed: new code is covered without anyone remembering.
 
 Many points are one place in a program: dpkg does the same with each file of a package. A site is what is alike of a program, the
-step in which it runs, the call, and what the call is about, or what the event says; a sample takes sites, and of each a point."""
+step in which it runs, the call, and what the call is about, or what the event says. Of a site the first point, the last one and one
+between stand for all, so of what comes three times or less no point is left out."""
 
 import collections
 import dataclasses
@@ -25,7 +26,11 @@ import judge
 import upgrade
 from machine.cache import cached, digest, tree_digest
 
-Point = collections.namedtuple("Point", "key call n line step", defaults=("",))
+#: part: which one of its site, where not all are taken.
+Point = collections.namedtuple("Point", "key call n line step part", defaults=("", ""))
+
+#: What is known of an upgrade that nobody disturbs: its points, snapshots before and at the end, ms it took.
+Recorded = collections.namedtuple("Recorded", "points before done took_ms")
 
 #: What creates, writes, syncs, renames, links, unlinks, or changes mode, owner, size, times or attributes.
 CALLS = ("openat open creat write pwrite64 writev pwritev copy_file_range sendfile fsync fdatasync syncfs sync sync_file_range msync "
@@ -39,6 +44,13 @@ PATH_RE = re.compile(r'<(/[^>]*)>|"((?:[^"\\]|\\.)*)"')
 MESSAGE_RE = re.compile(r'iov_base="MESSAGE=((?:[^"\\]|\\.)*)"')
 FOREIGN = ("/proc", "/sys", "/dev")
 WRITES = ("write", "pwrite64", "writev", "pwritev", "copy_file_range", "sendfile")
+
+NUMBER_RE = re.compile(r"\b[0-9a-f]{8,32}\b|\d+|(?<=/emqx-upgrade-dpkg\.)\w{6}")
+PASSING_RE = re.compile(r"\.dpkg-\w+$|\.rpm\w+$|;\w+$|\.tmp$|\.part$|\.gone$")
+
+#: How many names below are told apart: files of configuration, data and packages, and of copies of them, are all the same.
+DEPTHS = {f"{upgrade.STATE}/backups/N/": 1, f"{upgrade.STATE}/": 1, "/run/systemd/": 3, "/run/": 2, "/tmp/": 2, "/var/lib/dpkg/": 2,
+          "/var/lib/rpm/": 1}
 
 
 def is_durable(call, arguments, result):
@@ -66,23 +78,40 @@ def moments(n, span_ms, seed):
     return [Point("moment", "ms", ms, "") for ms in sorted(rng.sample(range(span_ms), min(n, span_ms)))]
 
 
+def place(path):
+    """"name.dpkg-new" is another place than "name", and so is ".name.tmp"; the name itself is not, but for those of our own."""
+    passing = PASSING_RE.search(path)
+    path = NUMBER_RE.sub("N", path)
+    top, depth = next(((top, depth) for top, depth in DEPTHS.items() if path.startswith(top)), ("", None))
+    names = path[len(top):].split("/")
+    if depth:
+        return top + "/".join(names[:depth]) + (" " + passing[0][:4] if passing and len(names) > depth else "")
+    return "/".join(names[:-1][:4]) + (" " + passing[0][:4] if passing else "")
+
+
 def site(point):
     if sort(point) == "moment":
         return point
     if sort(point) == "event":
         said = MESSAGE_RE.search(point.line)
-        return point.key, point.step, point.call, re.sub(r"\b[0-9a-f]{8,32}\b|\d+", "N", said[1]) if said else "", ""
+        return point.key, point.step, point.call, NUMBER_RE.sub("N", said[1]) if said else ""
     path = next((a or b for a, b in PATH_RE.findall(point.line)), "")
-    place = re.sub(r"\b[0-9a-f]{8,32}\b|\d+", "N", "/".join(path.split("/")[:5]) if path.startswith("/") else "")
-    # "name.dpkg-new" is another place than "name", and so is ".name.tmp"; the name is not.
-    return point.key, point.step, point.call, place, re.sub(r"\d+", "N", pathlib.PurePath(path).suffix)
+    return point.key, point.step, point.call, place(path) if path.startswith("/") else ""
 
 
-def one_of_each_site(found, rng):
+def of_each_site(found):
+    """The first, the last, and one between."""
     by_site = collections.defaultdict(list)
     for point in found:
         by_site[site(point)].append(point)
-    return [rng.choice(points) for points in by_site.values()]
+    chosen = []
+    for mine in by_site.values():
+        chosen.append(mine[0]._replace(part="first"))
+        if len(mine) > 2:
+            chosen.append(mine[len(mine) // 2]._replace(part="between"))
+        if len(mine) > 1:
+            chosen.append(mine[-1]._replace(part="last"))
+    return chosen
 
 
 def steps_by_time(m):
@@ -105,7 +134,7 @@ def parse(key, trace, steps):
 
 
 def record(rig):
-    """(points, snapshot at the end, ms it took): an upgrade that nobody disturbs, with every program of it under strace."""
+    """An upgrade that nobody disturbs, with every program of it under strace."""
     m = rig.machine()
     try:
         m.write("/faults/record", ",".join(f"?{call}" for call in (*CALLS, EVENT)))
@@ -122,7 +151,7 @@ def record(rig):
         points, steps = [], steps_by_time(m)
         for trace in sorted(pathlib.Path(m.path("/faults/log")).glob("*/trace")):
             points += parse(trace.parent.name, trace.read_text(errors="replace"), steps)
-        return points, done, took_ms
+        return Recorded(points, before, done, took_ms)
     finally:
         m.stop()
 
@@ -130,10 +159,11 @@ def record(rig):
 def recorded(rig):
     """The same from the cache: recorded once for each build and each node."""
     def make(path):
-        points, done, took_ms = record(rig)
-        (path / "points.json").write_text(json.dumps([points, dataclasses.asdict(done), took_ms]))
+        made = record(rig)
+        (path / "recorded.json").write_text(json.dumps(made._replace(before=dataclasses.asdict(made.before), done=dataclasses.asdict(made.done))))
     key = digest(rig.package.read_bytes(), rig.root, tree_digest(*(f"tests/faults/{name}.py" for name in ("judge", "points", "rig"))))
-    points, done, took_ms = json.loads((cached(f"faults-{rig.kind}-{rig.way}", key, make) / "points.json").read_text())
-    done["files"] = {path: tuple(values) for path, values in done["files"].items()}
-    done["package"] = tuple(done["package"])
-    return [Point(*point) for point in points], judge.Snapshot(**done), took_ms
+    told = Recorded(*json.loads((cached(f"faults-{rig.kind}-{rig.way}", key, make) / "recorded.json").read_text()))
+    for snapshot in (told.before, told.done):
+        snapshot["files"] = {path: tuple(values) for path, values in snapshot["files"].items()}
+        snapshot["package"] = tuple(snapshot["package"])
+    return told._replace(points=[Point(*point) for point in told.points], before=judge.Snapshot(**told.before), done=judge.Snapshot(**told.done))

@@ -197,8 +197,8 @@ def _clean_up(m, fault):
         m.wait_until(lambda: _removed(group), timeout=10)  # what was killed may still be on its way out
 
 
-def run_point(rig, fault, point, done, again=False):
-    """A dict for the result file; `losses` is empty where nothing was lost. done: snapshot of a clean upgrade.
+def run_point(rig, fault, point, recorded, again=False):
+    """A dict for the result file; `losses` is empty where nothing was lost. recorded: see points.py.
 
     again: a machine that is like it was before serves for the next point too."""
     begin = time.monotonic()
@@ -208,10 +208,9 @@ def run_point(rig, fault, point, done, again=False):
         m = rig.machine(disk=POWER.get(fault, "ext4" if fault == "full" else "overlay"))
         messages = upgrade.retained(m, m.n_retained)
         m.write("/faults/plan", _plan(fault, point))
-        before = judge.snapshot(m)
         hit = _upgrade(m, fault, point)
         _clean_up(m, fault)
-        result["outcome"], result["losses"] = judge.judge(m, before, done, messages)
+        result["outcome"], result["losses"] = judge.judge(m, recorded.before, recorded.done, messages)
         if fault == "full" and rig.way == "there" and any("no room" in e["MESSAGE"] for e in upgrade.events(m, "waiting")):
             result["losses"].append("it waited for room, which is reserved until it turns back")
         result["hit"] = _hit(m, fault) if hit is None else hit
