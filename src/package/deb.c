@@ -132,13 +132,14 @@ static int deb_check_install(const Package *p, Error *reterr) {
                         "The trial run of dpkg --remove", reterr);
 }
 
-/* Takes over what a killed dpkg left in its journal. That alone: configuring what is only half there would run a
- * maintainer script that may be the very reason why we are going back. Triggers of other packages may fail. */
+/* Takes over what a killed dpkg left in its journal, and removes what it makes before the first entry. That alone:
+ * configuring what is only half there would run a maintainer script that may be the very reason why we are going back.
+ * Triggers of other packages may fail. */
 static int deb_mend(const PackageRun *run, Error *reterr) {
         _cleanup_(error_done) Error why = ERROR_NULL;
         int r;
 
-        if (!dpkg_interrupted())
+        if (!dpkg_interrupted() && access(DPKG_DIR "/updates/tmp.i", F_OK) < 0)
                 return 0;
         r = dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--triggers-only", "--pending"), run, "dpkg --triggers-only", &why);
         return r < 0 && dpkg_interrupted() ? error_set(reterr, r, why.advice, "%s", error_text(&why, r)) : 0;

@@ -190,6 +190,13 @@ int old_absent(Context *c, Error *reterr) {
         return c->plan->beside_dir ? 1 : package_is_installed(c, NULL, reterr);
 }
 
+/* What a package manager that was killed has left in its database, though it has changed nothing. */
+static int mend(Context *c, Error *reterr) {
+        PackageRun run = { .on_line = on_output, .userdata = c };
+
+        return package_kind_find(c->plan->kind)->mend(&run, reterr);
+}
+
 /* Undoes a removal that was interrupted before it did anything, too: then the old version is there, and stays. What our
  * own installation has brought back stays only when it is known to be on disk: after a power cut the package manager's
  * records may be ahead of the files, which rpm does not sync. */
@@ -202,8 +209,10 @@ int install_old(Context *c, Error *reterr) {
         r = backup_open(c->plan, &backup_fd, reterr);
         if (r >= 0)
                 r = package_is_installed(c, c->plan->from, reterr);
-        if (r < 0 || (r > 0 && faccessat(backup_fd, begun, F_OK, 0) < 0))
-                return r < 0 ? r : 0;
+        if (r < 0)
+                return r;
+        if (r > 0 && faccessat(backup_fd, begun, F_OK, 0) < 0)
+                return c->plan->beside_dir ? 0 : mend(c, reterr);
         if (c->plan->beside_dir)
                 return exchange(c, c->plan->from, reterr);
         if (!c->plan->old_path)

@@ -430,6 +430,16 @@ static void packing_again_changes_nothing_but_the_compression(void **state) {
         assert_ok(f, deb->verify("/prepared", &f->error));
 }
 
+static void what_a_killed_dpkg_has_made_first_is_removed(void **state) {
+        Fixture *f = *state;
+
+        assert_ok(f, install(f, "old"));
+        assert_int_equal(shell("touch /var/lib/dpkg/updates/tmp.i"), 0);
+        assert_ok(f, deb->mend(NULL, &f->error));
+        assert_int_equal(shell("! ls /var/lib/dpkg/updates/tmp.i 2>/dev/null"), 0);
+        assert_string_equal(installed(), "4.3.12 install ok installed");
+}
+
 static void kill_at_many_points(Fixture *f, const char *install_name) {
         _cleanup_free_ char *script = NULL;
         unsigned n_broken = 0;
@@ -478,6 +488,7 @@ int main(void) {
                 TEST(failing_postinst_is_quoted_and_can_be_undone),
                 TEST(works_while_its_lock_is_held_by_our_parent),
                 TEST(packing_again_changes_nothing_but_the_compression),
+                TEST(what_a_killed_dpkg_has_made_first_is_removed),
                 TEST(install_killed_anywhere_can_be_undone),
                 TEST(remove_killed_anywhere_can_be_undone),
         };
