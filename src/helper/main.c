@@ -220,6 +220,18 @@ static ExitStatus verb_conduct(const char *to, bool ahead) {
         return conduct(&c, false);
 }
 
+/* Asked for twice, or killed when its record was already in the history: then the status is still that of before. */
+static ExitStatus already_back(Conductor *c) {
+        const Plan *p = c->txn->plan;
+
+        status_forget(c->state_fd);
+        journal_event(&(JournalContext){ .upgrade_id = p->id, .from = p->from, .to = p->to }, EVENT_NOTHING_TO_DO,
+                        NULL, "The upgrade %s was taken back, and the node is back on EMQX %s: nothing to do", p->id,
+                        p->from);
+        (void) sd_notifyf(0, "STATUS=Back on EMQX %s", p->from);
+        return EXIT_DONE;
+}
+
 /* An upgrade that was done is taken back; one whose way back failed gets another try. */
 static ExitStatus verb_rollback(const char *id) {
         _cleanup_(conductor_done) Conductor c = { .lock_fd = -1, .state_fd = -1 };
@@ -259,6 +271,8 @@ static ExitStatus verb_rollback(const char *id) {
                 else if (r == -ENOENT)
                         (void) error_set(&error, r, "See: emqx-upgrade history",
                                         "There is no upgrade '%.64s' in the history", id);
+                if (r >= 0 && c.txn->result == TXN_ROLLED_BACK && streq(c.txn->unit, unit))
+                        return already_back(&c);
                 if (r >= 0 && c.txn->result == TXN_DONE)
                         r = backup_usable(c.txn->plan, &error);
                 if (r >= 0)

@@ -115,6 +115,11 @@ def test_rollback_by_hand(kind, node):
     assert "by the operator, on 4.4" in kept
     assert exit_status(node) == DONE
 
+    # Once more, as by a conductor that was killed at its very end, with an old status.
+    node.run("sed -i s/rolled-back/interrupted/ /run/emqx-upgrade/status.json")
+    assert node.run("systemctl start emqx-upgrade-rollback@last", check=False).returncode == 0
+    assert event_names(node)[-1] == "nothing-to-do" and status(node)["result"] == "rolled-back"
+
 
 def test_stop_before_the_point_of_no_return_leads_back(node):
     before, messages = node_files(node), retained(node, node.n_retained)
