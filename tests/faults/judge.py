@@ -144,7 +144,7 @@ def _left(m):
     return losses
 
 
-def _backups(m, outcome, before):
+def _backups(m, outcome, old):
     """Every backup is whole, and has its record; that of an upgrade that was done is what the node had."""
     losses, trees = [], {}
     names = m.run(f"ls {upgrade.STATE}/backups 2>/dev/null", check=False).stdout.split()
@@ -171,7 +171,7 @@ def _backups(m, outcome, before):
             saved = upgrade.tree(m, f"{path}/etc", without=()) if m.exists(f"{path}/etc") else {}
             # type, mode, owner, group, …, content
             mine = {path: (v[0], v[1], v[2], v[3], v[6], v[7]) for path, v in saved.items()}
-            had = {path[len(m.etc) + 1:]: (v[0], v[1], v[2], v[3], v[6], v[8]) for path, v in before.files.items()
+            had = {path[len(m.etc) + 1:]: (v[0], v[1], v[2], v[3], v[6], v[8]) for path, v in old.files.items()
                    if path.startswith(f"{m.etc}/")}
             whole.append(mine == had)
         if not any(whole):
@@ -228,8 +228,8 @@ def _kept(m, outcome):
     return [] if kept.returncode == 0 else [f"what {NEW} has written is not kept"]
 
 
-def judge(m, before, done, messages):
-    """(OLD, NEW or None, [losses]): before and done are snapshots of a machine that had a clean upgrade."""
+def judge(m, old, new, messages):
+    """(OLD, NEW or None, [losses]): old and new are snapshots of a machine before and after an upgrade that nobody disturbed."""
     settled = settle(m)
     losses = [] if settled else ["it does not come to rest"]
     state = upgrade.package_state(m)
@@ -238,8 +238,8 @@ def judge(m, before, done, messages):
     if outcome is None:
         return None, [*losses, f"no whole version is installed: {state}"]
     losses += _node(m, outcome)
-    losses += differences(before if outcome == OLD else done, snapshot(m), m.disk != "overlay")
-    losses += _backups(m, outcome, before)
+    losses += differences(old if outcome == OLD else new, snapshot(m), m.disk != "overlay")
+    losses += _backups(m, outcome, old)
     losses += _kept(m, outcome)
     losses += _package_files(m)
     losses += _status(m, outcome)

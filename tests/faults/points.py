@@ -29,8 +29,8 @@ from machine.cache import cached, digest, tree_digest
 #: part: which one of its site, where not all are taken.
 Point = collections.namedtuple("Point", "key call n line step part", defaults=("", ""))
 
-#: What is known of an upgrade that nobody disturbs: its points, snapshots before and at the end, ms it took.
-Recorded = collections.namedtuple("Recorded", "points before done took_ms")
+#: What is known of an upgrade that nobody disturbs: its points, snapshots of the old version and the new one, ms it took.
+Recorded = collections.namedtuple("Recorded", "points old new took_ms")
 
 #: What creates, writes, syncs, renames, links, unlinks, or changes mode, owner, size, times or attributes.
 CALLS = ("openat open creat write pwrite64 writev pwritev copy_file_range sendfile fsync fdatasync syncfs sync sync_file_range msync "
@@ -141,17 +141,18 @@ def record(rig):
         messages = upgrade.retained(m, m.n_retained)
         before = judge.snapshot(m)
         begin = time.monotonic()
-        upgrade.start(m)
+        m.run(["systemctl", "start", rig.unit], check=False, timeout=240)
         took_ms = int((time.monotonic() - begin) * 1000)
         m.path("/faults/record").unlink()
-        done = judge.snapshot(m)
-        verdict = judge.judge(m, before, done, messages)
+        after = judge.snapshot(m)
+        old, new = (after, before) if rig.way == "by-hand" else (before, after)
+        verdict = judge.judge(m, old, new, messages)
         assert verdict == (judge.NEW if rig.way == "there" else judge.OLD, []), \
             f"{verdict}\n" + m.run("journalctl -u 'emqx-upgrade*' --no-pager").stdout
         points, steps = [], steps_by_time(m)
         for trace in sorted(pathlib.Path(m.path("/faults/log")).glob("*/trace")):
             points += parse(trace.parent.name, trace.read_text(errors="replace"), steps)
-        return Recorded(points, before, done, took_ms)
+        return Recorded(points, old, new, took_ms)
     finally:
         m.stop()
 
@@ -160,10 +161,10 @@ def recorded(rig):
     """The same from the cache: recorded once for each build and each node."""
     def make(path):
         made = record(rig)
-        (path / "recorded.json").write_text(json.dumps(made._replace(before=dataclasses.asdict(made.before), done=dataclasses.asdict(made.done))))
+        (path / "recorded.json").write_text(json.dumps(made._replace(old=dataclasses.asdict(made.old), new=dataclasses.asdict(made.new))))
     key = digest(rig.package.read_bytes(), rig.root, tree_digest(*(f"tests/faults/{name}.py" for name in ("judge", "points", "rig"))))
     told = Recorded(*json.loads((cached(f"faults-{rig.kind}-{rig.way}", key, make) / "recorded.json").read_text()))
-    for snapshot in (told.before, told.done):
+    for snapshot in (told.old, told.new):
         snapshot["files"] = {path: tuple(values) for path, values in snapshot["files"].items()}
         snapshot["package"] = tuple(snapshot["package"])
-    return told._replace(points=[Point(*point) for point in told.points], before=judge.Snapshot(**told.before), done=judge.Snapshot(**told.done))
+    return told._replace(points=[Point(*point) for point in told.points], old=judge.Snapshot(**told.old), new=judge.Snapshot(**told.new))

@@ -12,6 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import conftest  # noqa: E402
 import upgrade  # noqa: E402
+from machine.cache import cached, digest  # noqa: E402
 from judge import HELPER, REAL  # noqa: E402
 from machine.machine import remove_dead_runs  # noqa: E402, F401
 
@@ -75,9 +76,10 @@ class Rig:
     """What machines of a campaign are made of; package is a build of ours other than that of the tree,
     helper a program to take in place of the one in it.
 
-    way "there": the upgrade ends well; "back": the new version does not start, so that all of it is undone."""
+    way "there": the upgrade ends well; "back": the new version does not start, so that all of it is undone; "by-hand": a node
+    that was upgraded is taken back."""
 
-    TARGETS = {"there": "4.4.0", "back": "4.4.0-no-start"}
+    TARGETS = {"there": "4.4.0", "back": "4.4.0-no-start", "by-hand": "4.4.0"}
 
     def __init__(self, kind="deb", way="there", package=None, helper=None):
         self.kind, self.way, self.helper = kind, way, helper
@@ -85,6 +87,26 @@ class Rig:
         self.package = pathlib.Path(package).resolve() if package else conftest.unwrapped(conftest.emqx_upgrade_deb)()
         self.node_packages = conftest.unwrapped(conftest.node_packages)()
         self.root = conftest.unwrapped(conftest.populated_root)(self.package, self.node_packages)("4.3.12", kind)  # before threads begin
+        self.unit = "emqx-upgrade@4.4.0.service"
+        if way == "by-hand":
+            self.root, self.unit = self._upgraded_root(), "emqx-upgrade-rollback@last.service"
+
+    def _boot(self, disk):
+        return conftest._boot_node(lambda *_: self.root, self.node_packages, target=self.TARGETS[self.way], kind=self.kind, disk=disk)
+
+    def _upgraded_root(self):
+        def make(path):
+            m = self._boot("overlay")
+            try:
+                assert upgrade.start(m).returncode == 0
+                m.poweroff()
+                for file in m.path("/var/log/journal").rglob("*.journal"):
+                    file.unlink()
+                path.joinpath("root").mkdir()
+                m.save_as_root(path / "root")
+            finally:
+                m.stop()
+        return cached(f"faults-{self.kind}-upgraded", digest(self.root), make) / "root"
 
     def machine(self, disk="overlay"):
         """One that is as new: booted, or given back."""
@@ -97,7 +119,7 @@ class Rig:
                 m.stop()
                 raise
             return m
-        m = conftest._boot_node(lambda *_: self.root, self.node_packages, target=self.TARGETS[self.way], kind=self.kind, disk=disk)
+        m = self._boot(disk)
         try:
             self._install(m)
         except BaseException:
@@ -112,7 +134,10 @@ class Rig:
         m.run(["runuser", "-u", "emqx", f"{REAL}/witness"])
 
     def give_back(self, m):
-        """The judge has found it as it was before, so that the next point can have it."""
+        """The judge has found it as it was before, so that the next point can have it. Not one without the upgrade that it had."""
+        if self.way == "by-hand":
+            m.stop()
+            return
         with self.lock:
             self.idle.append(m)
 
