@@ -13,6 +13,7 @@
 #include "base/size.h"
 #include "base/version.h"
 #include "bus/job.h"
+#include "bus/unit.h"
 #include "helper/guard.h"
 #include "steps/archive.h"
 #include "steps/backup.h"
@@ -24,6 +25,7 @@
 #include "txn/status.h"
 
 #define BUS_WAIT_USEC (30 * USEC_PER_SEC)
+#define JUST_ENDED_USEC (60 * USEC_PER_SEC)
 #define EXIT_GUARD_REFUSED 10 /* debian/apt.conf takes anything else for leave to go on */
 
 /* What conducting takes; freed in the reverse order of its making. */
@@ -177,6 +179,29 @@ static int forget_staging(Conductor *c, Error *reterr) {
         return r < 0 ? error_set(reterr, r, NULL, "Cannot remove the record %s: %m", STATE_DIR "/transaction") : 0;
 }
 
+/* The status may still be that of before. */
+static ExitStatus tell_ended(Conductor *c) {
+        const Txn *t = c->txn;
+
+        status_forget(c->state_fd);
+        journal_event(&(JournalContext){ .upgrade_id = t->plan->id, .from = t->plan->from, .to = t->plan->to },
+                        EVENT_NOTHING_TO_DO, NULL, "The upgrade %s to %s has ended as '%s': nothing to do",
+                        t->plan->id, t->plan->to, txn_result_name(t->result));
+        (void) sd_notifyf(0, "STATUS=Has ended as '%s'", txn_result_name(t->result));
+        return t->result == TXN_ROLLED_BACK ? EXIT_ROLLED_BACK : t->result == TXN_DONE ? EXIT_DONE : EXIT_REFUSED;
+}
+
+/* systemd starts again what was killed. Where its record was in the history by then, there is nothing to go on with, and
+ * nobody has asked for another upgrade. */
+static bool has_just_ended(Conductor *c, const char *unit) {
+        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
+        usec_t now = now_usec(CLOCK_REALTIME);
+
+        return unit_state_get(c->manager, unit, &state, NULL) >= 0 && state.n_restarts > 0 &&
+                        txn_load_history(c->state_fd, "last", &c->txn, NULL) >= 0 && streq(c->txn->unit, unit) &&
+                        c->txn->ended_realtime_usec <= now && now - c->txn->ended_realtime_usec < JUST_ENDED_USEC;
+}
+
 /* ahead: only what can be done while the node serves, for an upgrade that follows. */
 static ExitStatus verb_conduct(const char *to, bool ahead) {
         _cleanup_(conductor_done) Conductor c = { .lock_fd = -1, .state_fd = -1 };
@@ -207,7 +232,10 @@ static ExitStatus verb_conduct(const char *to, bool ahead) {
                 return refuse(to, event, &error, r);
         if (r > 0)
                 return go_on(&c, unit);
+        if (has_just_ended(&c, unit))
+                return tell_ended(&c);
 
+        c.txn = txn_free(c.txn);
         names = engine_step_names(ahead);
         r = names ? plan_new(to, &plan) : -ENOMEM;
         if (r >= 0)
@@ -218,18 +246,6 @@ static ExitStatus verb_conduct(const char *to, bool ahead) {
                 return refuse(to, EVENT_UPGRADE_REFUSED, &error, r);
         }
         return conduct(&c, false);
-}
-
-/* Asked for twice, or killed when its record was already in the history: then the status is still that of before. */
-static ExitStatus already_back(Conductor *c) {
-        const Plan *p = c->txn->plan;
-
-        status_forget(c->state_fd);
-        journal_event(&(JournalContext){ .upgrade_id = p->id, .from = p->from, .to = p->to }, EVENT_NOTHING_TO_DO,
-                        NULL, "The upgrade %s was taken back, and the node is back on EMQX %s: nothing to do", p->id,
-                        p->from);
-        (void) sd_notifyf(0, "STATUS=Back on EMQX %s", p->from);
-        return EXIT_DONE;
 }
 
 /* An upgrade that was done is taken back; one whose way back failed gets another try. */
@@ -272,7 +288,7 @@ static ExitStatus verb_rollback(const char *id) {
                         (void) error_set(&error, r, "See: emqx-upgrade history",
                                         "There is no upgrade '%.64s' in the history", id);
                 if (r >= 0 && c.txn->result == TXN_ROLLED_BACK && streq(c.txn->unit, unit))
-                        return already_back(&c);
+                        return tell_ended(&c);
                 if (r >= 0 && c.txn->result == TXN_DONE)
                         r = backup_usable(c.txn->plan, &error);
                 if (r >= 0)

@@ -241,6 +241,8 @@ def judge(m, old, new, messages):
     losses += differences(old if outcome == OLD else new, snapshot(m), m.disk != "overlay")
     losses += _backups(m, outcome, old)
     losses += _kept(m, outcome)
+    if len(m.run(f"ls {upgrade.STATE}/history 2>/dev/null", check=False).stdout.split()) > 1:
+        losses.append("another upgrade was begun that nobody asked for")
     losses += _package_files(m)
     losses += _status(m, outcome)
     back = upgrade.retained(m, len(messages))
