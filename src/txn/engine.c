@@ -705,7 +705,10 @@ ExitStatus engine_run(Engine *e) {
                         return EXIT_REFUSED;
                 if (r == 0) {
                         clear_step_units(e);
-                        (void) reserve_release(&e->context, NULL); /* where it could not be removed before */
+                        /* Where they could not be removed before. */
+                        (void) reserve_release(&e->context, NULL);
+                        if (touched)
+                                (void) node_settle(&e->context, NULL);
                 }
                 if (r == 0 && !touched)
                         return finish(e, TXN_REFUSED, EXIT_REFUSED, EVENT_UPGRADE_REFUSED,
