@@ -101,7 +101,6 @@ def settle(m, timeout=240):
     deadline = asked + timeout
     while time.monotonic() < deadline:
         if m.exists(f"{upgrade.STATE}/transaction") and time.monotonic() < asked + 2:
-            quiet_since = None
             time.sleep(0.1)  # without asking systemd, which has enough to do
             continue
         asked = time.monotonic()
@@ -219,6 +218,18 @@ def _status(m, outcome):
     return [] if result in wanted else [f"status tells {result!r}, the machine is on {outcome}"]
 
 
+def _history(m):
+    """One record, and whole."""
+    names = m.run(f"ls {upgrade.STATE}/history 2>/dev/null", check=False).stdout.split()
+    losses = ["another upgrade was begun that nobody asked for"] if len(names) > 1 else []
+    for name in names:
+        try:
+            json.loads(m.read(f"{upgrade.STATE}/history/{name}"))
+        except ValueError:
+            losses.append(f"the record {name} is not whole")
+    return losses
+
+
 def _kept(m, outcome):
     """What the new version wrote before it was taken back is kept beside; rig.py has it write something."""
     started = m.read("/faults/started").split() if m.exists("/faults/started") else []
@@ -241,8 +252,7 @@ def judge(m, old, new, messages):
     losses += differences(old if outcome == OLD else new, snapshot(m), m.disk != "overlay")
     losses += _backups(m, outcome, old)
     losses += _kept(m, outcome)
-    if len(m.run(f"ls {upgrade.STATE}/history 2>/dev/null", check=False).stdout.split()) > 1:
-        losses.append("another upgrade was begun that nobody asked for")
+    losses += _history(m)
     losses += _package_files(m)
     losses += _status(m, outcome)
     back = upgrade.retained(m, len(messages))
