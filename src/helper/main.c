@@ -182,10 +182,10 @@ static int forget_staging(Conductor *c, Error *reterr) {
 /* The status may still be that of before. */
 static ExitStatus tell_ended(Conductor *c) {
         const Txn *t = c->txn;
+        JournalContext about = { .upgrade_id = t->plan->id, .from = t->plan->from, .to = t->plan->to };
 
         status_forget(c->state_fd);
-        journal_event(&(JournalContext){ .upgrade_id = t->plan->id, .from = t->plan->from, .to = t->plan->to },
-                        EVENT_NOTHING_TO_DO, NULL, "The upgrade %s to %s has ended as '%s': nothing to do",
+        journal_event(&about, EVENT_NOTHING_TO_DO, NULL, "The upgrade %s to %s has ended as '%s': nothing to do",
                         t->plan->id, t->plan->to, txn_result_name(t->result));
         (void) sd_notifyf(0, "STATUS=Has ended as '%s'", txn_result_name(t->result));
         return t->result == TXN_ROLLED_BACK ? EXIT_ROLLED_BACK : t->result == TXN_DONE ? EXIT_DONE : EXIT_REFUSED;
@@ -416,8 +416,10 @@ static int verb_settle(void) {
         _cleanup_(txn_freep) Txn *t = NULL;
         int r = state_fd < 0 ? -errno : txn_load(state_fd, &t, NULL);
 
-        if (r > 0)
+        if (r > 0) {
+                assert(t);
                 archive_forget(t->plan);
+        }
         return r < 0 ? -r : 0;
 }
 

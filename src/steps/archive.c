@@ -256,11 +256,12 @@ static bool is_unfinished(const Plan *p) {
 }
 
 void archive_settle(Context *c) {
+        static const char helper[] = LIBEXECDIR "/emqx-upgrade-helper";
+
         if (is_unfinished(c->plan))
                 (void) run_apart(c, "emqx-upgrade-step-settle.service",
-                                "EMQX Upgrade: remove what is left of an archive",
-                                STRV_MAKE(LIBEXECDIR "/emqx-upgrade-helper", "settle"), STATE_DIR, false,
-                                SETTLE_TIMEOUT_USEC, NULL);
+                                "EMQX Upgrade: remove what is left of an archive", STRV_MAKE(helper, "settle"),
+                                STATE_DIR, false, SETTLE_TIMEOUT_USEC, NULL);
 }
 
 /* --- and back --- */

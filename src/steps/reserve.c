@@ -118,13 +118,14 @@ int reserve_file(const char *path, uint64_t bytes) {
 
 /* The conductor may write nowhere but in the state directory: a unit that may write there has the helper do it. */
 static int reserve_elsewhere(Context *c, const char *path, uint64_t bytes, Error *reterr) {
+        static const char helper[] = LIBEXECDIR "/emqx-upgrade-helper";
         _cleanup_free_ char *directory = strdup(path), *size = NULL;
 
         if (!directory || asprintf(&size, "%" PRIu64, bytes) < 0)
                 return -ENOMEM;
         return run_apart(c, "emqx-upgrade-step-reserve.service", "EMQX Upgrade: room for the way back",
-                        STRV_MAKE(LIBEXECDIR "/emqx-upgrade-helper", "reserve", path, size), dirname(directory), true,
-                        HELPER_TIMEOUT_USEC, reterr);
+                        STRV_MAKE(helper, "reserve", path, size), dirname(directory), true, HELPER_TIMEOUT_USEC,
+                        reterr);
 }
 
 static int reserve_set(Context *c, const char *path, uint64_t bytes, Error *reterr) {
