@@ -184,7 +184,7 @@ static ExitStatus tell_ended(Conductor *c) {
         const Txn *t = c->txn;
         JournalContext about = { .upgrade_id = t->plan->id, .from = t->plan->from, .to = t->plan->to };
 
-        status_forget(c->state_fd);
+        status_write(t, NULL, NULL, NULL);
         journal_event(&about, EVENT_NOTHING_TO_DO, NULL, "The upgrade %s to %s has ended as '%s': nothing to do",
                         t->plan->id, t->plan->to, txn_result_name(t->result));
         (void) sd_notifyf(0, "STATUS=Has ended as '%s'", txn_result_name(t->result));
