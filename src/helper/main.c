@@ -185,7 +185,8 @@ static ExitStatus tell_ended(Conductor *c) {
         JournalContext about = { .upgrade_id = t->plan->id, .from = t->plan->from, .to = t->plan->to };
 
         status_write(t, NULL, NULL, NULL);
-        journal_event(&about, EVENT_NOTHING_TO_DO, NULL, "The upgrade %s to %s has ended as '%s': nothing to do",
+        journal_event(&about, EVENT_NOTHING_TO_DO, NULL,
+                        "The upgrade %s to %s has ended as '%s': nothing to do. See: emqx-upgrade history",
                         t->plan->id, t->plan->to, txn_result_name(t->result));
         (void) sd_notifyf(0, "STATUS=Has ended as '%s'", txn_result_name(t->result));
         return t->result == TXN_ROLLED_BACK ? EXIT_ROLLED_BACK : t->result == TXN_DONE ? EXIT_DONE : EXIT_REFUSED;
@@ -193,13 +194,17 @@ static ExitStatus tell_ended(Conductor *c) {
 
 /* systemd starts again what was killed. Where its record was in the history by then, there is nothing to go on with, and
  * nobody has asked for another upgrade. */
-static bool has_just_ended(Conductor *c, const char *unit) {
+static bool load_just_ended(Conductor *c, const char *unit) {
         _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
+        _cleanup_(txn_freep) Txn *last = NULL;
         usec_t now = now_usec(CLOCK_REALTIME);
 
-        return unit_state_get(c->manager, unit, &state, NULL) >= 0 && state.n_restarts > 0 &&
-                        txn_load_history(c->state_fd, "last", &c->txn, NULL) >= 0 && streq(c->txn->unit, unit) &&
-                        c->txn->ended_realtime_usec <= now && now - c->txn->ended_realtime_usec < JUST_ENDED_USEC;
+        if (unit_state_get(c->manager, unit, &state, NULL) < 0 || state.n_restarts == 0 ||
+                        txn_load_history(c->state_fd, "last", &last, NULL) < 0 || !streq(last->unit, unit) ||
+                        last->ended_realtime_usec > now || now - last->ended_realtime_usec >= JUST_ENDED_USEC)
+                return false;
+        c->txn = TAKE_PTR(last);
+        return true;
 }
 
 /* ahead: only what can be done while the node serves, for an upgrade that follows. */
@@ -232,10 +237,9 @@ static ExitStatus verb_conduct(const char *to, bool ahead) {
                 return refuse(to, event, &error, r);
         if (r > 0)
                 return go_on(&c, unit);
-        if (has_just_ended(&c, unit))
+        if (load_just_ended(&c, unit))
                 return tell_ended(&c);
 
-        c.txn = txn_free(c.txn);
         names = engine_step_names(ahead);
         r = names ? plan_new(to, &plan) : -ENOMEM;
         if (r >= 0)
@@ -416,11 +420,10 @@ static int verb_settle(void) {
         _cleanup_(txn_freep) Txn *t = NULL;
         int r = state_fd < 0 ? -errno : txn_load(state_fd, &t, NULL);
 
-        if (r > 0) {
-                assert(t);
-                archive_forget(t->plan);
-        }
-        return r < 0 ? -r : 0;
+        if (r <= 0)
+                return -r;
+        assert(t);
+        return -archive_forget(t->plan);
 }
 
 /* Nobody reads but the conductor: the exit status is the errno. */

@@ -219,26 +219,28 @@ int archive_backup(Context *c, Error *reterr) {
 }
 
 /* What half-made or half-removed things there are; a whole tree/ or archive is none. */
-static void forget_unfinished(const Plan *p) {
+static int forget_unfinished(const Plan *p) {
         _cleanup_free_ char *path = backup_path(p, NULL);
         _cleanup_close_ int fd = path ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
 
         if (fd < 0)
-                return;
+                return path ? -errno : -ENOMEM;
         (void) unlinkat(fd, PART_NAME, 0);
         forget_replacement_at(fd, ARCHIVE_DIGEST_NAME);
         if (faccessat(fd, ARCHIVE_NAME, F_OK, 0) < 0 && errno == ENOENT)
                 (void) unlinkat(fd, ARCHIVE_DIGEST_NAME, 0);
-        (void) tree_remove(fd, ARCHIVE_GONE_NAME, NULL);
+        return tree_remove(fd, ARCHIVE_GONE_NAME, NULL);
 }
 
-void archive_forget(const Plan *p) {
+int archive_forget(const Plan *p) {
         _cleanup_close_ int fd = -1;
+        int r = forget_unfinished(p);
 
-        forget_unfinished(p);
-        if (backup_form(p) == BACKUP_TREE && backup_open(p, &fd, NULL) >= 0 &&
-                        faccessat(fd, ARCHIVE_NAME, F_OK, 0) >= 0)
-                (void) remove_tree(p, fd, NULL);
+        if (r >= 0 && backup_form(p) == BACKUP_TREE)
+                r = backup_open(p, &fd, NULL);
+        if (r >= 0 && fd >= 0 && faccessat(fd, ARCHIVE_NAME, F_OK, 0) >= 0)
+                r = remove_tree(p, fd, NULL);
+        return r < 0 ? r : 0;
 }
 
 static bool is_unfinished(const Plan *p) {
@@ -257,11 +259,15 @@ static bool is_unfinished(const Plan *p) {
 
 void archive_settle(Context *c) {
         static const char helper[] = LIBEXECDIR "/emqx-upgrade-helper";
+        _cleanup_(error_done) Error why = ERROR_NULL;
+        int r;
 
-        if (is_unfinished(c->plan))
-                (void) run_apart(c, "emqx-upgrade-step-settle.service",
-                                "EMQX Upgrade: remove what is left of an archive", STRV_MAKE(helper, "settle"),
-                                STATE_DIR, false, SETTLE_TIMEOUT_USEC, NULL);
+        if (!is_unfinished(c->plan))
+                return;
+        r = run_apart(c, "emqx-upgrade-step-settle.service", "EMQX Upgrade: remove what is left of an archive",
+                        STRV_MAKE(helper, "settle"), STATE_DIR, false, SETTLE_TIMEOUT_USEC, &why);
+        if (r < 0)
+                step_report(c, "what is left of the archive stays until backups are pruned: %s", error_text(&why, r));
 }
 
 /* --- and back --- */
@@ -326,7 +332,7 @@ int extract_backup(Context *c, Error *reterr) {
                 return error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", c->plan->id);
         if (r == BACKUP_INCOMPLETE)
                 return error_set(reterr, -ENOENT, NULL, "The backup %s is gone or incomplete", c->plan->id);
-        forget_unfinished(c->plan);
+        (void) forget_unfinished(c->plan);
         if (r == BACKUP_TREE)
                 return 0;
 

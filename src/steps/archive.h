@@ -28,8 +28,9 @@ int archive_check_room(const Plan *p, Error *reterr);
  * the archive has come. Nothing depends on it; half of tree/ that stays is tried again by the next pruning. */
 void archive_settle(Context *c);
 
-/* The same for the helper, which has the right: what is in a directory of the node's user is not the conductor's to remove. */
-void archive_forget(const Plan *p);
+/* The same for the helper, which has the right: what is in a directory of the node's user is not the conductor's to remove.
+ * Returns 0 or a negative errno, with which something is left. */
+int archive_forget(const Plan *p);
 
 /* Reads all of the backup of p, archived or not. 0: it is what its manifests say; 1: func (may be NULL) was told what is
  * not, by "<tree>/<path>"; -EBADMSG: reterr says what is damaged; -ENOENT: it is incomplete. */

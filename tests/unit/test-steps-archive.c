@@ -117,7 +117,7 @@ static void one_that_was_given_up_is_settled(void **state) {
         put_file(b->backup_fd, ARCHIVE_NAME ".part", "half an archive");
         put_file(b->backup_fd, ARCHIVE_DIGEST_NAME, "its digest");
         put_file(b->backup_fd, "." ARCHIVE_DIGEST_NAME ".tmp", "half of another");
-        archive_forget(b->c.plan);
+        assert_int_equal(archive_forget(b->c.plan), 0);
         assert_false(is_there(b, ARCHIVE_NAME ".part") || is_there(b, ARCHIVE_DIGEST_NAME) ||
                         is_there(b, "." ARCHIVE_DIGEST_NAME ".tmp"));
         assert_int_equal(backup_form(b->c.plan), BACKUP_TREE);
@@ -125,12 +125,12 @@ static void one_that_was_given_up_is_settled(void **state) {
         assert_archived(b);
         put_into_backup(b, "tree.gone"); /* while the tree was removed */
         put_into_backup(b, "tree.gone/etc");
-        archive_forget(b->c.plan);
+        assert_int_equal(archive_forget(b->c.plan), 0);
         assert_false(is_there(b, "tree.gone"));
         assert_int_equal(backup_form(b->c.plan), BACKUP_ARCHIVED);
 
         assert_extracted(b);
-        archive_forget(b->c.plan); /* before the tree was renamed */
+        assert_int_equal(archive_forget(b->c.plan), 0); /* before the tree was renamed */
         assert_int_equal(backup_form(b->c.plan), BACKUP_ARCHIVED);
         assert_int_equal(backup_check(b->c.plan, NULL, NULL, NULL, &b->f->error), 0);
 
