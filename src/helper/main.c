@@ -24,7 +24,6 @@
 #include "txn/metrics.h"
 #include "txn/status.h"
 
-#define BUS_WAIT_USEC (30 * USEC_PER_SEC)
 #define JUST_ENDED_USEC (60 * USEC_PER_SEC)
 #define EXIT_GUARD_REFUSED 10 /* debian/apt.conf takes anything else for leave to go on */
 
@@ -85,15 +84,10 @@ static int take_lock(Conductor *c, Error *reterr) {
         return 0;
 }
 
-/* Configuration, lock, state directory, event loop, bus: in the order in which they can refuse. */
+/* State directory, configuration, lock, event loop, bus: in the order in which they can refuse. */
 static int conductor_init(Conductor *c, Event *ret_event, Error *reterr) {
         sigset_t term;
         int r;
-
-        *ret_event = EVENT_CONFIGURATION_ERROR;
-        r = config_load("", &c->config, reterr);
-        if (r < 0)
-                return r;
 
         *ret_event = EVENT_UPGRADE_REFUSED;
         r = mkdir_parents(STATE_DIR, 0700);
@@ -102,6 +96,13 @@ static int conductor_init(Conductor *c, Event *ret_event, Error *reterr) {
         c->state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (c->state_fd < 0)
                 return error_set(reterr, -errno, NULL, "Cannot open %s: %m", STATE_DIR);
+
+        *ret_event = EVENT_CONFIGURATION_ERROR;
+        r = config_load("", &c->config, reterr);
+        if (r < 0)
+                return r;
+
+        *ret_event = EVENT_UPGRADE_REFUSED;
         r = take_lock(c, reterr);
         if (r < 0)
                 return r;
@@ -116,6 +117,24 @@ static int conductor_init(Conductor *c, Event *ret_event, Error *reterr) {
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot set up an event loop: %m");
         return manager_new(c->event, &c->manager, reterr);
+}
+
+/* What only a person can change: systemd need not try again. */
+static bool is_final(int r) {
+        return r == -EBADMSG || r == -EINVAL || r == -ENOTDIR || r == -ELOOP;
+}
+
+/* Before there is a transaction in memory. Where one is open, the node may be down for it: what cannot be read, locked or
+ * reached now may be so in a second, and only a conductor that was interrupted is started again. */
+static ExitStatus cannot_begin(
+                Conductor *c, const char *unit, const char *to, Event event, const Error *error, int r) {
+        if (is_final(r) || !txn_may_be_of(c->state_fd, unit))
+                return refuse(to, event, error, r);
+        journal_event(&(JournalContext){ .to = to }, EVENT_INTERRUPTED, &(JournalFields){ .error_number = r },
+                        "Cannot go on in this process (%s); the record says how far the upgrade is, and systemd starts it again",
+                        error_text(error, r));
+        (void) sd_notifyf(0, "STATUS=Interrupted: %s", error_text(error, r));
+        return EXIT_INTERRUPTED;
 }
 
 static ExitStatus conduct(Conductor *c, bool resumed) {
@@ -224,13 +243,13 @@ static ExitStatus verb_conduct(const char *to, bool ahead) {
                 return refuse(NULL, event, &error, -EINVAL);
         }
 
+        if (asprintf(&unit, "emqx-upgrade%s@%s.service", ahead ? "-stage" : "", to) < 0)
+                return EXIT_INTERRUPTED;
         r = conductor_init(&c, &event, &error);
         if (r >= 0)
                 r = txn_load(c.state_fd, &c.txn, &error);
         if (r < 0)
-                return refuse(to, event, &error, r);
-        if (asprintf(&unit, "emqx-upgrade%s@%s.service", ahead ? "-stage" : "", to) < 0)
-                return EXIT_INTERRUPTED;
+                return cannot_begin(&c, unit, to, event, &error, r);
         if (r > 0 && !(ahead && streq(c.txn->unit, unit)))
                 r = forget_staging(&c, &error);
         if (r < 0)
@@ -267,7 +286,7 @@ static ExitStatus verb_rollback(const char *id) {
         if (r >= 0)
                 r = txn_load(c.state_fd, &c.txn, &error);
         if (r < 0)
-                return refuse(NULL, event, &error, r);
+                return cannot_begin(&c, unit, NULL, event, &error, r);
 
         open = r > 0;
         if (open && streq(c.txn->unit, unit) && c.txn->direction != TXN_STUCK)
@@ -307,6 +326,13 @@ static ExitStatus verb_rollback(const char *id) {
         return conduct(&c, false);
 }
 
+static ExitStatus cannot_resume(const Context *c, const Error *error, int r) {
+        journal_event(&c->journal, EVENT_INTERRUPTED, &(JournalFields){ .error_number = r },
+                        "Cannot see to the upgrade that is open: %s; systemd tries it again. By hand: systemctl start emqx-upgrade-resume",
+                        error_text(error, r));
+        return EXIT_INTERRUPTED;
+}
+
 /* At boot, before emqx.service may start. File work only: whoever waits here for the broker waits for ever. The main
  * unit, which is only queued, does the rest. */
 static ExitStatus verb_resume(void) {
@@ -320,12 +346,13 @@ static ExitStatus verb_resume(void) {
         int r;
 
         state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (state_fd < 0)
-                return errno == ENOENT ? EXIT_DONE : EXIT_INTERRUPTED;
-        r = txn_load(state_fd, &t, &error);
+        if (state_fd < 0 && errno == ENOENT)
+                return EXIT_DONE;
+        r = state_fd < 0 ? error_set(&error, -errno, NULL, "Cannot open %s: %m", STATE_DIR)
+                         : txn_load(state_fd, &t, &error);
         if (r == 0)
                 return EXIT_DONE;
-        if (r < 0) { /* nobody knows what state the node is in: it stays down until a person has looked */
+        if (r == -EBADMSG) { /* nobody knows what state the node is in: it stays down until a person has looked */
                 _cleanup_(plan_freep) Plan *unknown = NULL;
 
                 if (plan_new("?", &unknown) >= 0 && free_and_strdup(&unknown->unit, "emqx.service") >= 0) {
@@ -334,13 +361,16 @@ static ExitStatus verb_resume(void) {
                 }
                 return refuse(NULL, EVENT_UPGRADE_REFUSED, &error, r);
         }
+        if (r < 0)
+                return cannot_resume(&c, &error, r);
 
+        assert(t);
         c.plan = t->plan;
         c.journal = (JournalContext){ .upgrade_id = t->plan->id, .from = t->plan->from, .to = t->plan->to };
         if (txn_needs_hold(t)) {
                 r = hold_set(&c, &error);
                 if (r < 0)
-                        return refuse(t->plan->to, EVENT_UPGRADE_REFUSED, &error, r);
+                        return cannot_resume(&c, &error, r);
         }
         status_write(t, NULL, "Interrupted", NULL);
         if (t->direction == TXN_STUCK)
@@ -354,7 +384,7 @@ static ExitStatus verb_resume(void) {
         (void) job_free(job);
         (void) sd_event_unref(event);
         if (r < 0)
-                return refuse(t->plan->to, EVENT_UPGRADE_REFUSED, &error, r);
+                return cannot_resume(&c, &error, r);
         journal_event(&c.journal, EVENT_UPGRADE_RESUMED, NULL, "An upgrade to %s was interrupted; %s goes on with it",
                         t->plan->to, t->unit);
         return EXIT_DONE;

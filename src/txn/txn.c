@@ -330,6 +330,16 @@ int txn_load(int dir_fd, Txn **ret, Error *reterr) {
         return 1;
 }
 
+bool txn_may_be_of(int dir_fd, const char *unit) {
+        _cleanup_(txn_freep) Txn *t = NULL;
+        int r;
+
+        assert(unit);
+
+        r = read_json(dir_fd, TXN_NAME, &t, NULL);
+        return r < 0 ? r != -ENOENT : streq(t->unit, unit);
+}
+
 static bool is_any(const Txn *t) {
         (void) t;
         return true;

@@ -137,7 +137,10 @@ int txn_create(int dir_fd, Plan *plan, const char *unit, char *const *names, Txn
  * ours; *ret is set only on 1, and is then the caller's to free. */
 int txn_load(int dir_fd, Txn **ret, Error *reterr);
 
-/* The same from history/<id>.json: 0, -ENOENT, -EBADMSG. id may be "last". */
+/* Whether one is open that unit conducts, or may be: the file cannot be read. Changes nothing, so it takes no lock. */
+bool txn_may_be_of(int dir_fd, const char *unit);
+
+/* The same as txn_load() from history/<id>.json: 0, -ENOENT, -EBADMSG. id may be "last". */
 int txn_load_history(int dir_fd, const char *id, Txn **ret, Error *reterr);
 
 /* The newest upgrade in the history that was made, whatever became of it; one that was refused has touched nothing, and has no

@@ -2,9 +2,10 @@
 """The points: where an upgrade is broken.
 
 A point is the n-th call of its name in the process that runs KEY (see rig.py); n counts all calls of that name, as strace's
-when= does. There are three sorts:
+when= does. There are four sorts:
 
     call     a call of a clean upgrade that makes something durable, or changes what is
+    look     one of our own programs that opens what is ours or the node's to read it, or that connects to somebody
     event    one that sends an event to the journal: between any two of them lies a step, a check, a wait
     moment   so many ms after the start, KEY "moment": seeded, anywhere
 
@@ -23,6 +24,7 @@ import re
 import time
 
 import judge
+import rig as rigs
 import upgrade
 from machine.cache import cached, digest, tree_digest
 
@@ -36,15 +38,20 @@ Recorded = collections.namedtuple("Recorded", "points old new took_ms")
 CALLS = ("openat open creat write pwrite64 writev pwritev copy_file_range sendfile fsync fdatasync syncfs sync sync_file_range msync "
          "rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mkdir mkdirat rmdir mknod mknodat chmod "
          "fchmod fchmodat chown lchown fchown fchownat truncate ftruncate fallocate utimensat setxattr lsetxattr fsetxattr "
-         "removexattr lremovexattr fremovexattr ioctl").split()
+         "removexattr lremovexattr fremovexattr ioctl connect").split()
 EVENT = "sendmsg"
 
 LINE_RE = re.compile(r"^(\d+\.\d+) (\w+)\((.*)\)\s+= (-?\w+)")  # strace -ttt
+OPENS = ("openat", "open")
+CREATES_RE = re.compile(r"\bO_(CREAT|TRUNC|TMPFILE)\b")
+OURS_RE = re.compile(r"(conduct|rollback|resume|step-)")
 PATH_RE = re.compile(r'<(/[^>]*)>|"((?:[^"\\]|\\.)*)"')
 MESSAGE_RE = re.compile(r'iov_base="MESSAGE=((?:[^"\\]|\\.)*)"')
 FOREIGN = ("/proc", "/sys", "/dev")
+LOOKED_AT = (upgrade.STATE, "/etc/emqx", "/var/lib/emqx", "/opt/emqx")
 WRITES = ("write", "pwrite64", "writev", "pwritev", "copy_file_range", "sendfile")
 
+QUERY_RE = re.compile(r"(dpkg|rpm)\.")
 NUMBER_RE = re.compile(r"\b[0-9a-f]{8,32}\b|\d+|(?<=/emqx-upgrade-dpkg\.)\w{6}")
 PASSING_RE = re.compile(r"\.dpkg-\w+$|\.rpm\w+$|;\w+$|\.tmp$|\.part$|\.gone$")
 
@@ -58,19 +65,40 @@ def is_durable(call, arguments, result):
         return False
     if call == EVENT:
         return "/run/systemd/journal/socket" in arguments
-    if call in ("openat", "open") and not re.search(r"O_(CREAT|TRUNC|TMPFILE)\b", arguments):
+    if call == "connect" or (call in OPENS and not CREATES_RE.search(arguments)):
         return False
     if call == "ioctl" and "FICLONE" not in arguments:
         return False
     if call in WRITES:
         fd = re.match(r"\d+<([^>]*)>", arguments)
         return bool(fd) and fd[1].startswith("/") and not fd[1].startswith(FOREIGN)
-    paths = [a or b for a, b in PATH_RE.findall(arguments)]
-    return not (paths and all(path.startswith(FOREIGN) for path in paths))
+    return not _path(call, arguments).startswith(FOREIGN)
+
+
+def is_look(key, call, arguments, result):
+    """A package manager's own are its own matter: it fails, as it does for what it cannot write."""
+    if not OURS_RE.match(key):
+        return False
+    if call == "connect":
+        return result == "0" or "EINPROGRESS" in result
+    path = _path(call, arguments)
+    return call in OPENS and not result.startswith("-") and path.startswith(LOOKED_AT) and not CREATES_RE.search(arguments)
 
 
 def sort(point):
-    return "moment" if point.key == "moment" else "event" if point.call == EVENT else "call"
+    if point.key == "moment":
+        return "moment"
+    if point.call == EVENT:
+        return "event"
+    return "look" if point.call == "connect" or (point.call in OPENS and not CREATES_RE.search(point.line)) else "call"
+
+
+def _path(call, text):
+    """What a call is about: the file of its first descriptor, or the name that it has below that; AT_FDCWD is said as such."""
+    paths = [a or b for a, b in PATH_RE.findall(text)]
+    if "at" in call and "<" in text.partition(",")[0] and len(paths) > 1:
+        return paths[1] if paths[1].startswith("/") else f"{paths[0].rstrip('/')}/{paths[1]}"
+    return paths[0] if paths else ""
 
 
 def moments(n, span_ms, seed):
@@ -95,8 +123,10 @@ def site(point):
     if sort(point) == "event":
         said = MESSAGE_RE.search(point.line)
         return point.key, point.step, point.call, NUMBER_RE.sub("N", said[1]) if said else ""
-    path = next((a or b for a, b in PATH_RE.findall(point.line)), "")
-    return point.key, point.step, point.call, place(path) if path.startswith("/") else ""
+    path = _path(point.call, point.line)
+    # What a package manager is asked, it is asked often; its runs that change something are told apart.
+    key = point.key.partition(".")[0] if QUERY_RE.match(point.key) else point.key
+    return key, point.step, point.call, place(path) if path.startswith("/") else ""
 
 
 def of_each_site(found):
@@ -128,9 +158,20 @@ def parse(key, trace, steps):
             continue
         at, call, arguments, result = match.groups()
         counts[call] += 1
-        if is_durable(call, arguments, result):
+        if is_durable(call, arguments, result) or is_look(key, call, arguments, result):
             step = next((name for begun, name in reversed(steps) if begun <= float(at)), "")
             yield Point(key, call, counts[call], line[len(at) + 1:][:200], step)
+
+
+def begin_of(trace):
+    return float(trace.partition(" ")[0] or "inf")
+
+
+def interruption(rig):
+    """Half-way through what is done to install the new version, by the conductor or by the others."""
+    there = [p for p in recorded(rigs.Rig(rig.kind, "there", rig.package)).points if p.step == "install" and p.call != EVENT]
+    mine = [p for p in there if p.key.startswith("conduct.") == (rig.way == "restarted")]
+    return mine[len(mine) // 2]
 
 
 def record(rig):
@@ -141,17 +182,21 @@ def record(rig):
         messages = upgrade.retained(m, m.n_retained)
         before = judge.snapshot(m)
         begin = time.monotonic()
-        m.run(["systemctl", "start", rig.unit], check=False, timeout=240)
+        rig.start(m)
+        judge.settle(m)
         took_ms = int((time.monotonic() - begin) * 1000)
         m.path("/faults/record").unlink()
         after = judge.snapshot(m)
         old, new = (after, before) if rig.way == "by-hand" else (before, after)
         verdict = judge.judge(m, old, new, messages)
-        assert verdict == (judge.NEW if rig.way == "there" else judge.OLD, []), \
+        assert verdict == (judge.OLD if rig.way in ("back", "by-hand") else judge.NEW, []), \
             f"{verdict}\n" + m.run("journalctl -u 'emqx-upgrade*' --no-pager").stdout
         points, steps = [], steps_by_time(m)
-        for trace in sorted(pathlib.Path(m.path("/faults/log")).glob("*/trace")):
-            points += parse(trace.parent.name, trace.read_text(errors="replace"), steps)
+        traces = {trace.parent.name: trace.read_text(errors="replace") for trace in pathlib.Path(m.path("/faults/log")).glob("*/trace")}
+        since = min(begin_of(traces[key]) for key in traces if not rig.first or key in ("conduct.1", "resume.0"))
+        for key in sorted(traces):
+            if begin_of(traces[key]) >= since:
+                points += parse(key, traces[key], steps)
         return Recorded(points, old, new, took_ms)
     finally:
         m.stop()
@@ -159,6 +204,9 @@ def record(rig):
 
 def recorded(rig):
     """The same from the cache: recorded once for each build and each node."""
+    if rig.way in ("restarted", "booted"):
+        rig.first = interruption(rig)
+
     def make(path):
         made = record(rig)
         (path / "recorded.json").write_text(json.dumps(made._replace(old=dataclasses.asdict(made.old), new=dataclasses.asdict(made.new))))

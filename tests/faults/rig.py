@@ -2,7 +2,8 @@
 """The rig: a node whose helper and package manager run under strace, which records what they do, or breaks one call.
 
 In the machine, /faults/plan says "KEY CALL ACTION": what strace does to a call of the run with that key. KEY is what runs, and
-its how-manieth run that is: conduct.0, resume.0, step-NAME.0, step-NAME--undo.0, dpkg--install.0, try-dpkg--install.0."""
+its how-manieth run that is: conduct.0, resume.0, step-NAME.0, step-NAME--undo.0, dpkg--install.0, try-dpkg--install.0.
+/faults/first is the same, for an upgrade that is interrupted once before it comes to the fault."""
 
 import pathlib
 import sys
@@ -21,7 +22,6 @@ MANAGERS = {"deb": "/usr/bin/dpkg", "rpm": "/usr/bin/rpm", "zip": None}
 #: strace -D: the program keeps its process id, as NotifyAccess=main wants it.
 SHIM = r"""#!/bin/sh
 real=%(real)s
-plan=/faults/plan
 case "$real" in
 */dpkg | */rpm)
         key=${real##*/}
@@ -39,12 +39,14 @@ case "$real" in
 esac
 n=0
 while ! mkdir "/faults/log/$key.$n" 2>/dev/null && [ $n -lt 1000 ]; do n=$((n + 1)); done
+for plan in /faults/first /faults/plan; do
+        if [ -e $plan ] && read -r wanted call action <$plan && [ "$wanted" = "$key.$n" ] && mkdir $plan.hit 2>/dev/null; then
+                echo $$ >$plan.hit/pid
+                exec strace -D -qq -y -o $plan.hit/trace -e "trace=$call" -e "inject=$call:$action" "$real" "$@"
+        fi
+done
 if [ -e /faults/record ]; then
         exec strace -D -qq -y -ttt -o "/faults/log/$key.$n/trace" -e "trace=$(cat /faults/record)" "$real" "$@"
-fi
-if [ -e $plan ] && read -r wanted call action <$plan && [ "$wanted" = "$key.$n" ] && mkdir /faults/hit 2>/dev/null; then
-        echo $$ >/faults/hit/pid
-        exec strace -D -qq -y -o /faults/hit/trace -e "trace=$call" -e "inject=$call:$action" "$real" "$@"
 fi
 exec "$real" "$@"
 """
@@ -72,18 +74,26 @@ sync -f "%(data)s"  # a power cut may take what a node has not synced, and no up
 """
 
 
+def stands_still(m, plan):
+    """It was stopped behind the call."""
+    trace = m.path(f"/faults/{plan}.hit/trace")
+    return trace.exists() and "--- stopped by SIGSTOP ---" in trace.read_text(errors="replace")
+
+
 class Rig:
     """What machines of a campaign are made of; package is a build of ours other than that of the tree,
     helper a program to take in place of the one in it.
 
     way "there": the upgrade ends well; "back": the new version does not start, so that all of it is undone; "by-hand": a node
-    that was upgraded is taken back."""
+    that was upgraded is taken back; "restarted": the conductor was killed while the new version was installed, and systemd has
+    started it again; "booted": the machine died in the middle of that, and has booted."""
 
-    TARGETS = {"there": "4.4.0", "back": "4.4.0-no-start", "by-hand": "4.4.0"}
+    TARGETS = {"there": "4.4.0", "back": "4.4.0-no-start", "by-hand": "4.4.0", "restarted": "4.4.0", "booted": "4.4.0"}
 
     def __init__(self, kind="deb", way="there", package=None, helper=None):
         self.kind, self.way, self.helper = kind, way, helper
         self.lock, self.idle = threading.Lock(), []
+        self.first = None  # the Point at which it is interrupted before any fault; points.py chooses it
         self.package = pathlib.Path(package).resolve() if package else conftest.unwrapped(conftest.emqx_upgrade_deb)()
         self.node_packages = conftest.unwrapped(conftest.node_packages)()
         self.root = conftest.unwrapped(conftest.populated_root)(self.package, self.node_packages)("4.3.12", kind)  # before threads begin
@@ -126,6 +136,19 @@ class Rig:
             m.stop()
             raise
         return m
+
+    def start(self, m, wait=True):
+        """Starts the upgrade, and waits for its end, or not. A machine that dies of it first is booted again, wholly or not."""
+        if self.first:
+            signal = "SIGKILL" if self.way == "restarted" else "SIGSTOP"
+            m.write("/faults/first", f"{self.first.key} {self.first.call} signal={signal}:when={self.first.n}\n")
+        if self.way != "booted":
+            m.run(["systemctl", "start", *([] if wait else ["--no-block"]), self.unit], check=False, timeout=600)
+            return
+        m.run(["systemctl", "start", "--no-block", self.unit])
+        m.wait_until(lambda: stands_still(m, "first"), timeout=120, every=0.05)
+        m.kill()
+        m.boot(whole=wait)
 
     def _forget(self, m):
         """What an upgrade leaves on purpose, and what the rig has noted of it."""

@@ -7,6 +7,7 @@ import time
 import judge
 import upgrade
 from machine.machine import MachineError
+from rig import stands_still
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 POWER = {"power": "ext4", "power-xfs": "xfs", "power-btrfs": "btrfs"}
@@ -71,7 +72,7 @@ ACTIONS = {"full": _fill, "unit-kill": _kill_unit, "oom": _run_out_of_memory, "d
 FAULTS = ("kill", *ERRORS, *POWER, *ACTIONS)
 
 #: Where each is tried; see points.py.
-SORTS = {**dict.fromkeys(("kill", *ERRORS), ("call",)), **dict.fromkeys(POWER, ("event", "moment")),
+SORTS = {**dict.fromkeys(("kill", *ERRORS), ("call",)), "EIO": ("call", "look"), **dict.fromkeys(POWER, ("event", "moment")),
          **dict.fromkeys(ACTIONS, ("event",)), "full": ("call", "event"), "unit-kill": ("call",), "oom": ("call",)}
 
 
@@ -97,12 +98,12 @@ def _plan(fault, point):
 
 
 def _trace(m):
-    path = m.path("/faults/hit/trace")
+    path = m.path("/faults/plan.hit/trace")
     return path.read_text(errors="replace") if path.exists() else ""
 
 
 def _pid(m):
-    return m.read("/faults/hit/pid").strip()
+    return m.read("/faults/plan.hit/pid").strip()
 
 
 def _pid_here(m):
@@ -124,9 +125,9 @@ def _go_on(m):
 
 def _stands_still(m, fault, n):
     """strace prints a call when it begins: the last line without an end is the one that waits."""
-    trace = _trace(m)
     if fault in ACTIONS:
-        return "--- stopped by SIGSTOP ---" in trace
+        return stands_still(m, "plan")
+    trace = _trace(m)
     return trace and not trace.endswith("\n") and trace.count("\n") - trace.count("\n---") >= n - 1
 
 
@@ -158,17 +159,18 @@ def _await_moment(m, point):
     return "" if m.exists(f"{upgrade.STATE}/history") and not m.exists(f"{upgrade.STATE}/transaction") else f"{point.n} ms"
 
 
-def _upgrade(m, unit, fault, point):
+def _upgrade(m, rig, fault, point):
     """Runs it with the fault; returns what was hit, "" for nothing."""
     if fault == "kill" or fault in ERRORS:
-        m.run(["systemctl", "start", unit], check=False, timeout=600)
+        rig.start(m)
         return None  # is told by the trace once all is over
     m.run("sync")
-    m.run(["systemctl", "start", "--no-block", unit])
+    rig.start(m, wait=False)
     hit = _await_moment(m, point) if point.key == "moment" else _await_point(m, fault, point)
     if fault in POWER:
         m.power_cut()
-        m.path("/faults/plan").unlink(missing_ok=True)
+        for plan in ("first", "plan"):
+            m.path(f"/faults/{plan}").unlink(missing_ok=True)
         m.boot()
     elif hit:
         ACTIONS[fault](m, point)
@@ -208,7 +210,7 @@ def run_point(rig, fault, point, recorded, again=False):
         m = rig.machine(disk=POWER.get(fault, "ext4" if fault == "full" else "overlay"))
         messages = upgrade.retained(m, m.n_retained)
         m.write("/faults/plan", _plan(fault, point))
-        hit = _upgrade(m, rig.unit, fault, point)
+        hit = _upgrade(m, rig, fault, point)
         _clean_up(m, fault)
         result["outcome"], result["losses"] = judge.judge(m, recorded.old, recorded.new, messages)
         if fault == "full" and rig.way == "there" and any("no room" in e["MESSAGE"] for e in upgrade.events(m, "waiting")):

@@ -32,7 +32,8 @@ def work():
     ("there", "EIO", "step-restore.0"), ("there", "EROFS", "dpkg--install.0"), ("there", "EDQUOT", "conduct.0"),
     ("there", "kill", "step-archive.0:unlinkat"), ("there", "power", "conduct.0"), ("there", "full", "dpkg--install.0"),
     ("there", "unit-kill", "dpkg--remove.0"), ("there", "oom", "step-backup.0"), ("there", "dbus", "conduct.0"),
-    ("back", "kill", "step-backup--undo.0"),
+    ("back", "kill", "step-backup--undo.0"), ("restarted", "kill", "conduct.1"), ("booted", "kill", "resume.0"),
+    ("booted", "EIO", "resume.0"),
 ])
 def test_one_fault(work, way, fault, key):
     recorded = points.recorded(work[way])

@@ -234,7 +234,8 @@ class Machine:
 
     # --- life ---
 
-    def boot(self):
+    def boot(self, whole=True):
+        """Until it is up; not whole: until its systemd answers, which may still be starting what it has at boot."""
         if self._nspawn:
             raise MachineError(f"{self.name} is booted already")
         argv = ["systemd-nspawn", "-q", "-D", self.top, "-b", "--console=pipe", f"--machine={self.name}", "--register=no",
@@ -250,7 +251,7 @@ class Machine:
                                         env={**os.environ, "CGROUP": str(cgroup), "WORK": str(WORK), "OWN": str(self.top)})
         (self.work / "pid").write_text(f"{self._nspawn.pid} {_started(self._nspawn.pid)}")
         deadline = begin + BOOT_TIMEOUT_SEC
-        while not self._is_up():
+        while not self._is_up(whole):
             if self._nspawn.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise MachineError(f"{self.name} did not boot:\n{(self.work / 'console').read_text(errors='replace')}")
@@ -259,13 +260,15 @@ class Machine:
         if self.network:
             self.network.configure(self)
 
-    def _is_up(self):
+    def _is_up(self, whole):
         children = _children(self._nspawn.pid)
         if not children:
             return False
         self.leader = children[0]
         if not os.path.exists(f"/proc/{self.leader}/root/run/systemd/private"):
             return False
+        if not whole:
+            return True
         # Not is-system-running: what an upgrade that goes on does at boot keeps it "starting".
         state = subprocess.run([*self._enter(), "systemctl", "is-active", "multi-user.target"], capture_output=True, text=True,
                                check=False)

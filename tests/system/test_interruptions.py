@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Interrupted anywhere, the upgrade ends whole without help: in the new version, or in the old one."""
 
+import fcntl
+
 import pytest
 
 from upgrade import (DONE, REFUSED, ROLLED_BACK, STATE, STEPS, assert_node_is, event_names, events, exit_status, node_files, package_state, retained,
@@ -75,6 +77,29 @@ def test_held_node_does_not_start_at_boot(node):
     node.run("rm /var/lib/emqx-upgrade/hold; systemctl start emqx")
     node.wait_until(lambda: running_version(node) == "4.3.12")
     assert_nothing_is_left(node)
+
+
+def test_conductor_comes_back_while_its_lock_is_held(node):
+    """As `emqx-upgrade backups prune` holds it for a moment. An upgrade that is open does not end for that."""
+    messages = retained(node, node.n_retained)
+    start(node, block=False)
+    node.wait_until(lambda: any(e["EMQX_UPGRADE_STEP"] == "install" for e in events(node, "step-begun")), timeout=60, every=0.02)
+    with open(node.path(f"{STATE}/lock"), "r+") as lock:
+        node.run("systemctl kill --signal=KILL emqx-upgrade@4.4.0")
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        node.wait_until(lambda: "interrupted" in event_names(node))
+    assert_whole(node, messages)
+    assert running_version(node) == "4.4.0"
+
+
+def test_another_upgrade_is_refused_while_one_runs(node):
+    messages = retained(node, node.n_retained)
+    start(node, block=False)
+    node.wait_until(lambda: event_names(node), timeout=60, every=0.02)
+    assert node.run("systemctl start emqx-upgrade@4.4.1", check=False).returncode != 0
+    assert exit_status(node, "4.4.1") == REFUSED
+    assert_whole(node, messages)
+    assert running_version(node) == "4.4.0"
 
 
 def test_stop_after_the_point_of_no_return_finishes_first(node):
