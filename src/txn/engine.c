@@ -491,15 +491,19 @@ static int walk_back(Engine *e) {
                 if (r >= 0) {
                         tell_begun(e, step, true);
                         clear_step_unit(e, step, false); /* the way forward may have left it running */
-                        if (step->place == IN_PACKAGES)
-                                r = package_lock_take(&e->package_lock, &e->context, step->node == NODE_UP, &error);
+                        /* Where nothing was touched yet, so that nobody is waited for with the node down. */
+                        if (can_refuse_way_back(t, i, step))
+                                r = package_lock_take(&e->package_lock, &e->context, true, &error);
                 }
                 if (r >= 0) {
                         r = recorded(e, txn_mark(t, i, STEP_UNDO_BEGUN));
                         if (r < 0)
                                 return r;
                         begun = true; /* and so the attempt is counted */
-                        r = run_row(e, step, true, resumed, &error);
+                        if (step->place == IN_PACKAGES)
+                                r = package_lock_take(&e->package_lock, &e->context, step->node == NODE_UP, &error);
+                        if (r >= 0)
+                                r = run_row(e, step, true, resumed, &error);
                 }
                 if (r == -ECONNRESET)
                         return r;

@@ -66,7 +66,7 @@ int package_lock_take(PackageLock *lock, Context *c, bool node_serves, Error *re
         (void) sd_event_source_disable_unref(timer);
 
         if (r == -ETIMEDOUT)
-                return error_set(reterr, r, "Let it finish, or end it, then start the upgrade again.",
+                return error_set(reterr, r, "Let it finish, or end it, then try again.",
                                 "%s (process %i) did not release the lock of the package manager within %s",
                                 process_name(name, w.said_holder), w.said_holder,
                                 format_timespan(span, c->config->lock_timeout_usec));

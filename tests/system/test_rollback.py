@@ -6,7 +6,7 @@ import re
 import pytest
 
 from upgrade import (DONE, REFUSED, ROLLED_BACK, STATE, STUCK, assert_node_is, event_names, events, exit_status, node_files,
-                     retained, start, status)
+                     retained, start, status, wait_for_end)
 
 
 def assert_back(m, before, messages):
@@ -121,10 +121,45 @@ def test_rollback_by_hand(kind, node):
     assert event_names(node)[-1] == "nothing-to-do" and status(node)["result"] == "rolled-back"
 
 
+LOCK = "/var/lib/dpkg/lock-frontend"
+
+
+def test_way_back_waits_for_the_package_manager(node_factory):
+    """By then the node is down, so it is waited for longer than once."""
+    m = node_factory(target="4.4.0-no-start")
+    m.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf", "[Upgrade]\nLockTimeoutSec=2s\n", mode=0o644)
+    before, messages = node_files(m), retained(m, m.n_retained)
+    start(m, block=False)
+    m.wait_until(lambda: any(e["EMQX_UPGRADE_STEP"] == "start" for e in events(m, "step-begun")), timeout=60, every=0.02)
+    holder = m.hold_lock(LOCK)
+    m.wait_until(lambda: "step-undo-failed" in event_names(m), timeout=60)
+    holder.kill()
+    wait_for_end(m)
+    assert "did not release the lock" in events(m, "step-undo-failed")[0]["MESSAGE"]
+    assert exit_status(m) == ROLLED_BACK
+    assert_back(m, before, messages)
+
+
+def test_asked_for_it_is_refused_while_the_package_manager_is_busy(node):
+    """Before the new version is stopped."""
+    node.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf", "[Upgrade]\nLockTimeoutSec=2s\n", mode=0o644)
+    before, messages = node_files(node), retained(node, node.n_retained)
+    assert start(node).returncode == 0
+    holder = node.hold_lock(LOCK)
+    n_stops = event_names(node).count("node-stopped")
+    assert node.run(["emqx-upgrade", "rollback"], check=False).returncode != 0
+    assert int(node.unit("emqx-upgrade-rollback@last.service")["ExecMainStatus"]) == REFUSED
+    assert event_names(node)[-1] == "upgrade-refused" and event_names(node).count("node-stopped") == n_stops
+    assert_node_is(node, "4.4.0")
+    holder.kill()
+    assert node.run(["emqx-upgrade", "rollback"], check=False, timeout=120).returncode == 0
+    assert_back(node, before, messages)
+
+
 def test_stop_before_the_point_of_no_return_leads_back(node):
     before, messages = node_files(node), retained(node, node.n_retained)
     # Another program has the lock of the package manager: the upgrade waits for it, with the node serving.
-    holder = node.hold_lock("/var/lib/dpkg/lock-frontend")
+    holder = node.hold_lock(LOCK)
     start(node, block=False)
     node.wait_until(lambda: "waiting" in event_names(node), timeout=30)
     assert node.run("systemctl stop emqx-upgrade@4.4.0", check=False, timeout=60).returncode == 0
