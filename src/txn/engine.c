@@ -328,21 +328,21 @@ static void predict_again(Engine *e) {
 
 /* --- the walks --- */
 
+/* r is what txn_mark() and the like have returned; only the writing may have failed. */
+static int recorded(Engine *e, int r) {
+        return is_unwritable(r) ? room_await_record(e->txn, &e->context) : r;
+}
+
 /* The record needs room like everything else. While the node is apart, and before, a full disk is a failure like any
- * other: what is reserved is for the way back. Once the new version is up it is the record's. */
+ * other: what is reserved is for the way back. Once the new version is up it is the record's, and no reason to go back. */
 static int with_room(Engine *e, const Step *step, int r, Error *reterr) {
-        if (is_full(r) && step->committing && !txn_needs_hold(e->txn)) {
+        if (is_unwritable(r) && step->committing && !txn_needs_hold(e->txn)) {
                 (void) reserve_release(&e->context, NULL);
-                r = txn_save(e->txn);
+                r = recorded(e, txn_save(e->txn));
         }
         return r < 0 ? error_set(reterr, r, "Make the state directory writable, or make room in it.",
                                        "Cannot write the record %s: %m", STATE_DIR "/transaction")
                      : r;
-}
-
-/* r is what txn_mark() and the like have returned; only the writing may have failed. */
-static int recorded(Engine *e, int r) {
-        return is_full(r) ? room_await_record(e->txn, &e->context) : r;
 }
 
 static int give_up(Engine *e, size_t i, const Step *step, const Error *error, int r) {
@@ -391,7 +391,7 @@ static int walk_forward(Engine *e) {
                 if (r >= 0) {
                         predict_again(e);
                         r = with_room(e, step, txn_mark(t, i, STEP_DONE), &error);
-                        if (r < 0 && !is_full(r))
+                        if (r < 0 && !is_unwritable(r))
                                 return r;
                 }
 
@@ -602,7 +602,7 @@ static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event e
         int r;
 
         r = txn_close(t, result);
-        if (is_full(r))
+        if (is_unwritable(r))
                 r = room_await_end(t, &e->context);
         if (r < 0)
                 return unfinished(e, r);

@@ -7,11 +7,11 @@
 #define ROOM_LOOK_USEC (2 * USEC_PER_SEC)
 #define ROOM_SAY_USEC (30 * USEC_PER_SEC) /* the journal is on a disk too */
 
-/* What a full disk keeps from being done: is_full() as long as it does, with the file that there is no room for. */
+/* What such a disk keeps from being done: is_unwritable() as long as it does, with the file that there is no room for. */
 typedef int (*RoomFunc)(Txn *t, const char **ret_path);
 
-bool is_full(int r) {
-        return r == -ENOSPC || r == -EDQUOT;
+bool is_unwritable(int r) {
+        return r == -ENOSPC || r == -EDQUOT || r == -EROFS;
 }
 
 static int await_func(Txn *t, Context *c, RoomFunc func) {
@@ -23,15 +23,18 @@ static int await_func(Txn *t, Context *c, RoomFunc func) {
         for (;;) {
                 r = func(t, &path);
                 now = now_usec(CLOCK_MONOTONIC);
-                if (!is_full(r))
+                if (!is_unwritable(r))
                         break;
                 if (said_usec == 0)
-                        journal_event(&c->journal, EVENT_WAITING, &(JournalFields){ .step = c->step },
-                                        "There is no room on the file system of %s. Make some: it is waited for, then this goes on",
+                        journal_event(&c->journal, EVENT_WAITING,
+                                        &(JournalFields){ .step = c->step, .error_number = r },
+                                        r == -EROFS ? "The file system of %s is read-only. Mend it, or reboot: it is waited for, then this goes on"
+                                                    : "There is no room on the file system of %s. Make some: it is waited for, then this goes on",
                                         path);
                 if (said_usec == 0 || now - said_usec >= ROOM_SAY_USEC) {
                         said_usec = now;
-                        step_report(c, "waiting for room on the file system of %s, since %s", path,
+                        step_report(c, "waiting for %s the file system of %s, since %s",
+                                        r == -EROFS ? "leave to write to" : "room on", path,
                                         format_timespan(span, now - since_usec));
                 }
                 r = manager_wait(c->manager, NULL, NULL, usec_from_now(ROOM_LOOK_USEC));
@@ -41,7 +44,7 @@ static int await_func(Txn *t, Context *c, RoomFunc func) {
         if (r < 0 || said_usec == 0)
                 return r;
         journal_event(&c->journal, EVENT_WAIT_OVER, &(JournalFields){ .step = c->step, .usec = now - since_usec },
-                        "There is room again after %s", format_timespan(span, now - since_usec));
+                        "It can be written to again after %s", format_timespan(span, now - since_usec));
         return 1;
 }
 

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Room: waits for some on a full disk. Beyond the way back there is only a person, and what a person would do is to make
- * room: so that is waited for, however long. Tells the journal where there is none.
+/* Room: waits for some on a full disk, and for one that is read-only. Beyond the way back there is only a person, and what a
+ * person would do is to make room, or to mend the disk: so that is waited for, however long. Tells the journal where.
  *
  * All return -EINTR and -ECONNRESET as manager_wait(). */
 
 #include "steps/step.h"
 #include "txn/txn.h"
 
-/* Whether r, a negative errno, says that a disk is full, or a quota is. */
-bool is_full(int r);
+/* Whether r, a negative errno, says that a disk is full, or a quota is, or that it is read-only. */
+bool is_unwritable(int r);
 
 /* Until the record can be written, which it then is: 0 or 1, or another error of txn_save(). */
 int room_await_record(Txn *t, Context *c);

@@ -11,8 +11,10 @@ from rig import stands_still
 
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EDQUOT")
 POWER = {"power": "ext4", "power-xfs": "xfs", "power-btrfs": "btrfs"}
+DISKS = {**POWER, "full": "ext4", "read-only": "ext4"}
 
 FROZEN_USEC = 300_000_000
+READ_ONLY_SEC = 8
 
 
 # --- what happens to a machine one of whose programs stands still ---
@@ -65,9 +67,19 @@ def _fill(m, point):
     m.fill_disk("/var/lib", leave_bytes=0)
 
 
+def _read_only(m, point):
+    """Its disk, until a person has it checked and boots; before that all comes to rest."""
+    m.make_read_only()
+    _go_on(m)
+    time.sleep(READ_ONLY_SEC)
+    m.repair()
+    _forget_plans(m)
+    m.boot()
+
+
 #: What befalls the machine while the program stands still behind a call; it then goes on, if it is there.
 ACTIONS = {"full": _fill, "unit-kill": _kill_unit, "oom": _run_out_of_memory, "dbus": _restart_bus, "reexec": _reexec,
-           "stop": _stop, "reboot": _reboot, "poweroff": _poweroff}
+           "stop": _stop, "reboot": _reboot, "poweroff": _poweroff, "read-only": _read_only}
 
 FAULTS = ("kill", *ERRORS, *POWER, *ACTIONS)
 
@@ -120,7 +132,14 @@ def _pid_here(m):
 
 
 def _go_on(m):
-    m.run(["kill", "-CONT", _pid(m)], check=False)
+    if m.exists("/faults/plan.hit/pid"):
+        m.run(["kill", "-CONT", _pid(m)], check=False)
+
+
+def _forget_plans(m):
+    """What was noted of them may be lost, and they would come about again."""
+    for name in ("first", "plan"):
+        m.path(f"/faults/{name}").unlink(missing_ok=True)
 
 
 def _stands_still(m, fault, n):
@@ -169,8 +188,7 @@ def _upgrade(m, rig, fault, point):
     hit = _await_moment(m, point) if point.key == "moment" else _await_point(m, fault, point)
     if fault in POWER:
         m.power_cut()
-        for plan in ("first", "plan"):
-            m.path(f"/faults/{plan}").unlink(missing_ok=True)
+        _forget_plans(m)
         m.boot()
     elif hit:
         ACTIONS[fault](m, point)
@@ -207,7 +225,7 @@ def run_point(rig, fault, point, recorded, again=False):
     result = {"kind": rig.kind, "way": rig.way, "fault": fault, **point._asdict(), "hit": "", "outcome": None, "losses": [], "journal": ""}
     m = None
     try:
-        m = rig.machine(disk=POWER.get(fault, "ext4" if fault == "full" else "overlay"))
+        m = rig.machine(disk=DISKS.get(fault, "overlay"))
         messages = upgrade.retained(m, m.n_retained)
         m.write("/faults/plan", _plan(fault, point))
         hit = _upgrade(m, rig, fault, point)

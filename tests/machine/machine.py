@@ -315,10 +315,26 @@ class Machine:
             self._cut_off_image()
         else:
             subprocess.run(["xfs_io", "-x", "-c", "shutdown", self.top], check=True)
+        self._take_disk_off()
+        self._mount_image()
+
+    def make_read_only(self):
+        """What ext4 does to itself once it has found an error, mounted as Debian does (errors=remount-ro); repair() ends it."""
+        source = subprocess.run(["findmnt", "-no", "SOURCE", self.top], capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run(["mount", "-o", "remount,errors=remount-ro", self.top], check=True)
+        pathlib.Path("/sys/fs/ext4", os.path.basename(source), "trigger_fs_error").write_text("1")
+
+    def repair(self):
+        """It loses its power, and its disk is checked as at the next boot: it can be written to again."""
+        self._take_disk_off()
+        if subprocess.run(["e2fsck", "-fp", self.work / "image"], capture_output=True, check=False).returncode > 1:
+            raise MachineError(f"e2fsck does not mend {self.work}/image")
+        self._mount_image()
+
+    def _take_disk_off(self):
         self.kill()
         self._unmount()
         self._change_image()
-        self._mount_image()
 
     def _change_image(self):
         """What is on the disk, on another one: a machine that was booted meanwhile, whoever's, has a copy of the mount in its

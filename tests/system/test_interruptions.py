@@ -146,6 +146,21 @@ def test_disk_fills_up_on_the_way_back(node_factory):
     assert node.unit("emqx-upgrade@4.4.0.service")["NRestarts"] == "0"
 
 
+def test_disk_becomes_read_only(node_factory):
+    """As ext4 makes itself after an error. The conductor stays, says what it waits for, and goes on once the disk is mended."""
+    node = node_factory(disk="ext4")
+    messages = retained(node, node.n_retained)
+    start(node, block=False)
+    node.wait_until(lambda: "node-stopped" in event_names(node), timeout=60, every=0.02)
+    node.make_read_only()
+    unit = "emqx-upgrade@4.4.0.service"
+    node.wait_until(lambda: "waiting for leave to write to" in node.unit(unit)["StatusText"], timeout=60)
+    assert (node.unit(unit)["ActiveState"], node.unit(unit)["NRestarts"]) == ("activating", "0")
+    node.repair()
+    node.boot()
+    assert_whole(node, messages)
+
+
 @pytest.mark.parametrize("event, result, version", [("drain", REFUSED, "4.3.12"), ("undrain", DONE, "4.4.0")])
 def test_disk_fills_up_while_the_node_serves(node_factory, event, result, version):
     """The record can be written all the same: that a refusal touched nothing, or that the new version is well."""
