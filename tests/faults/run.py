@@ -89,10 +89,11 @@ SORTS = {**dict.fromkeys(("kill", *ERRORS), ("call",)), "EIO": ("call", "look"),
 
 
 def fits(fault, point):
-    """systemd has no unit of its own for the conductor's children; what is to be killed is in that of a step."""
+    """systemd has no unit of its own for the conductor's children; what is to be killed is in that of a step. A stop before the
+    conductor runs, at boot, takes its start back, as emqx-upgrade@.service(8) says."""
     if fault in ("unit-kill", "oom"):
         return point.key.startswith(("step-", "dpkg-", "rpm-"))
-    return True
+    return fault != "stop" or not point.key.startswith("resume.")
 
 
 # --- standing still, and going on ---
