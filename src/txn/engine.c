@@ -19,7 +19,8 @@
 #include "txn/status.h"
 #include "txn/whereabouts.h"
 
-#define PROGRESS_USEC USEC_PER_SEC /* between two entries of the journal */
+#define PROGRESS_USEC USEC_PER_SEC    /* between two entries of the journal */
+#define RETRY_USEC (2 * USEC_PER_SEC) /* times the attempts that failed */
 #define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC)
 #define METRICS_TIMEOUT_USEC (15 * USEC_PER_SEC)
 #define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
@@ -463,8 +464,8 @@ static int refuse_way_back(Engine *e, const Error *error, int why) {
 
 /* Returns 0: all undone; 1: stuck; 2: refused, and the transaction is gone; negative errno as above.
  *
- * Beyond the way back there is only a person. So what fails on it is tried as often as what is interrupted on it: a
- * program that was killed, or a disk that was full for a moment, does not leave the node down. */
+ * Beyond the way back there is only a person. So what fails on it is tried as often as what is interrupted on it, after a
+ * while: a program that was killed, or a disk that was full or away for a moment, does not leave the node down. */
 static int walk_back(Engine *e) {
         Txn *t = e->txn;
 
@@ -522,6 +523,10 @@ static int walk_back(Engine *e) {
                                         t->steps[i].attempts = 0; /* none of these was one */
                         }
                         if (begun && t->steps[i].attempts < e->context.config->attempts) {
+                                r = manager_wait(e->context.manager, NULL, NULL,
+                                                usec_from_now(t->steps[i].attempts * RETRY_USEC));
+                                if (r < 0)
+                                        return r;
                                 i++; /* the same once more */
                                 continue;
                         }
