@@ -129,14 +129,18 @@ def site(point):
     return key, point.step, point.call, place(path) if path.startswith("/") else ""
 
 
-def of_each_site(found):
-    """The first, the last, and one between."""
+def of_each_site(found, common=()):
+    """The first, the last, and one between; of sites in common the first alone, and no look."""
     by_site = collections.defaultdict(list)
     for point in found:
         by_site[site(point)].append(point)
     chosen = []
     for mine in by_site.values():
+        if site(mine[0]) in common and sort(mine[0]) == "look":
+            continue
         chosen.append(mine[0]._replace(part="first"))
+        if site(mine[0]) in common:
+            continue
         if len(mine) > 2:
             chosen.append(mine[len(mine) // 2]._replace(part="between"))
         if len(mine) > 1:
