@@ -11,6 +11,7 @@
 
 #define LINE_PREFIX "package:<"
 #define N_FIELDS 6
+#define PROGRAM_DIR "/usr/lib/emqx"
 #define ALNUM "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 void rpm_name_done(RpmName *n) {
@@ -263,8 +264,12 @@ static void sweep_line(const char *line, void *userdata) {
         const char *separator = strchr(line, ' ');
         _cleanup_free_ char *path = NULL;
 
-        if (s->r < 0 || line[0] == 'd' || !separator || separator[1] != '/')
+        if (s->r < 0 || !separator || separator[1] != '/')
                 return;
+        if (line[0] == 'd') { /* those of configuration, data and logs stay when a package goes */
+                s->found = s->found || (startswith(separator + 1, PROGRAM_DIR) && access(separator + 1, F_OK) >= 0);
+                return;
+        }
         path = strdup(separator + 1);
         s->r = path ? sweep_file(s, path) : -ENOMEM;
 }

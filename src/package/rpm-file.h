@@ -25,7 +25,8 @@ int rpm_file_read(const char *path, Package **ret, Error *reterr);
 int rpm_file_verify(const char *path, Error *reterr);
 
 /* Removes the temporary files (NAME;0123abcd) of a broken off unpacking of path. 1 where there were any, or any other
- * file of its is there; 0 where nothing of it is. */
+ * file of its is there, or a directory of the program, which is all that a removal of the temporary ones may leave; 0
+ * where nothing of it is. */
 int rpm_file_sweep(const char *path, Error *reterr);
 
 /* PackageKind.extract. */

@@ -704,6 +704,22 @@ static void install_killed_anywhere_can_be_undone(void **state) {
         kill_at_many_points(*state, "new");
 }
 
+/* All that is left where an installation was broken off before it had a whole file, and another one behind its sweeping. */
+static void directories_of_an_installation_that_broke_off_go_too(void **state) {
+        Fixture *f = *state;
+        _cleanup_free_ char *script = NULL;
+
+        assert_ok(f, install(f, "old"));
+        expect("/expected");
+        assert_ok(f, uninstall(f));
+        assert_true(asprintf(&script,
+                                    "rpm -qp --qf '[%%{FILEMODES:perms} %%{FILENAMES}\n]' %s/new.rpm |"
+                                    " sed -n 's/^d[^ ]* //p' | xargs mkdir -p && test -d /usr/lib/emqx/lib/emqx-4.4.0",
+                                    arg_packages) > 0);
+        assert_int_equal(shell(script), 0);
+        assert_back_on_old(f, true, 0);
+}
+
 static void remove_killed_anywhere_can_be_undone(void **state) {
         kill_at_many_points(*state, NULL);
 }
@@ -754,6 +770,7 @@ int main(void) {
                 TEST(lock_of_another_process_is_waited_for),
                 TEST(unreadable_database_is_said_and_mended_where_that_is_possible),
                 TEST(install_killed_anywhere_can_be_undone),
+                TEST(directories_of_an_installation_that_broke_off_go_too),
                 TEST(remove_killed_anywhere_can_be_undone),
                 TEST(install_killed_anywhere_can_be_done_again),
         };
