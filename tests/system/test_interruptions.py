@@ -33,8 +33,7 @@ def assert_whole(m, messages):
 # The record is replaced when it is opened (1), when a step is begun (2, 4, …) and when it is done (3, 5, …). Killed in the
 # latter, a step has done its work, and nobody knows; in the former, nothing has happened since the step before.
 @pytest.mark.parametrize("kind, step, at", [("deb", s, "done") for s in STEPS] +
-                         [("deb", s, "begun") for s in ("inspect", "remove", "start")] +
-                         [(k, s, "done") for k in ("rpm", "zip") for s in ("stage", "remove", "install", "restore")])
+                         [("deb", "remove", "begun")] + [(k, s, "done") for k in ("rpm", "zip") for s in ("remove", "install")])
 def test_conductor_is_killed(kind, node, step, at):
     save = 2 + 2 * STEPS.index(step) + (at == "done")
     messages = retained(node, node.n_retained)
@@ -88,16 +87,6 @@ def test_conductor_comes_back_while_its_lock_is_held(node):
         node.run("systemctl kill --signal=KILL emqx-upgrade@4.4.0")
         fcntl.lockf(lock, fcntl.LOCK_EX)
         node.wait_until(lambda: "interrupted" in event_names(node))
-    assert_whole(node, messages)
-    assert running_version(node) == "4.4.0"
-
-
-def test_another_upgrade_is_refused_while_one_runs(node):
-    messages = retained(node, node.n_retained)
-    start(node, block=False)
-    node.wait_until(lambda: event_names(node), timeout=60, every=0.02)
-    assert node.run("systemctl start emqx-upgrade@4.4.1", check=False).returncode != 0
-    assert exit_status(node, "4.4.1") == REFUSED
     assert_whole(node, messages)
     assert running_version(node) == "4.4.0"
 
