@@ -130,11 +130,8 @@ static ExitStatus cannot_begin(
                 Conductor *c, const char *unit, const char *to, Event event, const Error *error, int r) {
         if (is_final(r) || !txn_may_be_of(c->state_fd, unit))
                 return refuse(to, event, error, r);
-        journal_event(&(JournalContext){ .to = to }, EVENT_INTERRUPTED, &(JournalFields){ .error_number = r },
-                        "Cannot go on in this process (%s); the record says how far the upgrade is, and systemd starts it again",
-                        error_text(error, r));
         (void) sd_notifyf(0, "STATUS=Interrupted: %s", error_text(error, r));
-        return EXIT_INTERRUPTED;
+        return engine_interrupted(&(JournalContext){ .to = to }, NULL, error, r);
 }
 
 static ExitStatus conduct(Conductor *c, bool resumed) {

@@ -549,13 +549,16 @@ static int walk_back(Engine *e) {
 
 /* --- the end --- */
 
-static ExitStatus unfinished(Engine *e, int r) {
-        if (r != -EINTR)
-                journal_event(&e->context.journal, EVENT_INTERRUPTED,
-                                &(JournalFields){ .step = e->context.step, .error_number = r },
-                                "Cannot go on in this process (%s); the record says how far the upgrade is, and systemd starts it again",
-                                strerror(-r));
+ExitStatus engine_interrupted(const JournalContext *context, const char *step, const Error *error, int r) {
+        journal_event(context, EVENT_INTERRUPTED, &(JournalFields){ .step = step, .error_number = r },
+                        "Cannot go on in this process (%s); the record says how far the upgrade is, and systemd starts it again",
+                        error_text(error, r));
         return EXIT_INTERRUPTED;
+}
+
+/* -EINTR: it was told to end, and has said so. */
+static ExitStatus unfinished(Engine *e, int r) {
+        return r == -EINTR ? EXIT_INTERRUPTED : engine_interrupted(&e->context.journal, e->context.step, NULL, r);
 }
 
 /* By a unit of its own, which may write there and nowhere else. What fails says nothing about the upgrade. */

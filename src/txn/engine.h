@@ -48,5 +48,9 @@ bool engine_only_stages(const Txn *t);
 /* Goes on with e->txn from wherever it is, to its end, and closes it. e->context has config, manager and event. */
 ExitStatus engine_run(Engine *e);
 
+/* Tells that this process ends before the upgrade does, because of r (negative errno), which may be over in a moment.
+ * step and error may be NULL. */
+ExitStatus engine_interrupted(const JournalContext *context, const char *step, const Error *error, int r);
+
 /* What a step unit runs: one row of the table, as the transaction of this moment says. */
 ExitStatus engine_run_step(Context *c, const char *name, bool undo);
