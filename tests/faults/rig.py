@@ -39,7 +39,10 @@ case "$real" in
         ;;
 esac
 n=0
-while ! mkdir "/faults/log/$key.$n" 2>/dev/null && [ $n -lt 1000 ]; do n=$((n + 1)); done
+while [ -e "/faults/log/$key.$n" ] || ! mkdir "/faults/log/$key.$n" 2>/dev/null; do
+        [ -e "/faults/log/$key.$n" ] || break  # no room for it
+        n=$((n + 1))
+done
 for plan in /faults/first /faults/plan; do
         if [ -e $plan ] && read -r wanted call action <$plan && [ "$wanted" = "$key.$n" ] && mkdir $plan.hit 2>/dev/null; then
                 echo $$ >$plan.hit/pid
