@@ -196,21 +196,27 @@ static int run_step_unit(Engine *e, const Step *step, bool undo, bool resumed, E
         return r;
 }
 
-static void clear_step_unit(Engine *e, const Step *step, bool undo) {
+static int clear_step_unit(Engine *e, const Step *step, bool undo) {
         _cleanup_free_ char *name = step_unit_name(step, undo);
 
-        if (name && step->place != IN_CONDUCTOR)
-                (void) transient_clear(e->context.manager, name, usec_from_now(CLEAR_TIMEOUT_USEC), NULL);
+        return name && step->place != IN_CONDUCTOR
+                        ? transient_clear(e->context.manager, name, usec_from_now(CLEAR_TIMEOUT_USEC), NULL)
+                        : 0;
 }
 
-/* Before the transaction ends: a conductor that was killed between two steps has left units that no other one asks for,
- * and nobody waits for this while the node is down. */
-static void clear_step_units(Engine *e) {
+/* Before the transaction ends: units whose end nobody has asked for, as nobody waits for this while the node is down, and
+ * those of a conductor that was killed between two steps. Returns 0, or -ECONNRESET: a new conductor connects anew. */
+static int clear_step_units(Engine *e) {
         for (size_t i = 0; i < n_upgrade_steps; i++) {
-                clear_step_unit(e, &upgrade_steps[i], false);
-                if (upgrade_steps[i].undo)
-                        clear_step_unit(e, &upgrade_steps[i], true);
+                const Step *step = &upgrade_steps[i];
+                int r = clear_step_unit(e, step, false);
+
+                if (r != -ECONNRESET && step->undo)
+                        r = clear_step_unit(e, step, true);
+                if (r == -ECONNRESET)
+                        return r;
         }
+        return 0;
 }
 
 /* --- one row --- */
@@ -451,8 +457,9 @@ static int refuse_way_back(Engine *e, const Error *error, int why) {
         Txn *t = e->txn;
         int r;
 
-        clear_step_units(e);
-        r = txn_forget(t);
+        r = clear_step_units(e);
+        if (r >= 0)
+                r = txn_forget(t);
         if (r < 0)
                 return r;
         explain(e, EVENT_UPGRADE_REFUSED, e->context.step, "Refused, and nothing was touched", error, why);
@@ -491,7 +498,7 @@ static int walk_back(Engine *e) {
                         r = error_set(&error, -ELOOP, NULL, "It was interrupted %u times", t->steps[i].attempts);
                 if (r >= 0) {
                         tell_begun(e, step, true);
-                        clear_step_unit(e, step, false); /* the way forward may have left it running */
+                        (void) clear_step_unit(e, step, false); /* the way forward may have left it running */
                         /* Where nothing was touched yet, so that nobody is waited for with the node down. */
                         if (can_refuse_way_back(t, i, step))
                                 r = package_lock_take(&e->package_lock, &e->context, true, &error);
@@ -513,7 +520,7 @@ static int walk_back(Engine *e) {
                 if (r < 0) {
                         explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
                         if (step)
-                                clear_step_unit(e, step, true);
+                                (void) clear_step_unit(e, step, true);
                         if (begun && !can_refuse_way_back(t, i, step)) {
                                 int waited = room_await(t, &e->context);
 
@@ -667,8 +674,8 @@ ExitStatus engine_run(Engine *e) {
                 if (!txn_touched_node(t))
                         reserve_begin();
                 r = walk_forward(e);
-                if (r == 0 || r == -EALREADY)
-                        clear_step_units(e);
+                if ((r == 0 || r == -EALREADY) && clear_step_units(e) < 0)
+                        return unfinished(e, -ECONNRESET);
         }
         if (r == -EALREADY || (r == 0 && engine_only_stages(t)))
                 (void) reserve_release(&e->context, NULL);
@@ -715,8 +722,9 @@ ExitStatus engine_run(Engine *e) {
                 r = walk_back(e);
                 if (r == 2)
                         return EXIT_REFUSED;
+                if (r == 0)
+                        r = clear_step_units(e);
                 if (r == 0) {
-                        clear_step_units(e);
                         /* Where they could not be removed before. */
                         (void) reserve_release(&e->context, NULL);
                         if (touched)
