@@ -727,8 +727,8 @@ ExitStatus engine_run(Engine *e) {
                 if (r == 0) {
                         /* Where they could not be removed before. */
                         (void) reserve_release(&e->context, NULL);
-                        if (touched)
-                                (void) node_settle(&e->context, NULL);
+                        if (touched && node_settle(&e->context, NULL) == -ECONNRESET)
+                                r = -ECONNRESET;
                 }
                 if (r == 0 && !touched)
                         return finish(e, TXN_REFUSED, EXIT_REFUSED, EVENT_UPGRADE_REFUSED,
