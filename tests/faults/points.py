@@ -26,7 +26,7 @@ import time
 import judge
 import rig as rigs
 import upgrade
-from machine.cache import cached, digest, tree_digest
+from machine.cache import cached, digest, identity, tree_digest
 
 #: part: which one of its site, where not all are taken.
 Point = collections.namedtuple("Point", "key call n line step part", defaults=("", ""))
@@ -214,7 +214,7 @@ def recorded(rig):
     def make(path):
         made = record(rig)
         (path / "recorded.json").write_text(json.dumps(made._replace(old=dataclasses.asdict(made.old), new=dataclasses.asdict(made.new))))
-    key = digest(rig.package.read_bytes(), rig.root, tree_digest(*(f"tests/faults/{name}.py" for name in ("judge", "points", "rig"))))
+    key = digest(rig.package.read_bytes(), identity(rig.root), tree_digest(*(f"tests/faults/{name}.py" for name in ("judge", "points", "rig"))))
     told = Recorded(*json.loads((cached(f"faults-{rig.kind}-{rig.way}", key, make) / "recorded.json").read_text()))
     for snapshot in (told.old, told.new):
         snapshot["files"] = {path: tuple(values) for path, values in snapshot["files"].items()}

@@ -13,7 +13,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import conftest  # noqa: E402
 import upgrade  # noqa: E402
-from machine.cache import cached, digest  # noqa: E402
+from machine.cache import cached, digest, identity  # noqa: E402
 from judge import HELPER, REAL  # noqa: E402
 from machine.machine import remove_dead_runs  # noqa: E402, F401
 
@@ -120,7 +120,7 @@ class Rig:
                 m.save_as_root(path / "root")
             finally:
                 m.stop()
-        return cached(f"faults-{self.kind}-upgraded", digest(self.root), make) / "root"
+        return cached(f"faults-{self.kind}-upgraded", digest(identity(self.root)), make) / "root"
 
     def machine(self, disk="overlay"):
         """One that is as new: booted, or given back."""

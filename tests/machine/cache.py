@@ -28,6 +28,11 @@ def digest(*parts):
     return h.hexdigest()[:16]
 
 
+def identity(path):
+    """Of one making of a cached thing, for the key of what is made of it: another has the same content, and other times."""
+    return f"{path} {os.stat(path).st_ctime_ns}"
+
+
 @contextlib.contextmanager
 def locked(name):
     CACHE.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ import subprocess
 import time
 import uuid
 
-from .cache import CACHE, cached, digest, locked
+from .cache import CACHE, cached, digest, identity, locked
 
 WORK = pathlib.Path(os.environ.get("EMQX_UPGRADE_TEST_WORK", "/var/tmp/emqx-upgrade-tests"))
 BOOT_TIMEOUT_SEC = 60
@@ -213,7 +213,7 @@ class Machine:
         name = f"image-{self.disk}-{self.root.parent.name.rsplit('-', 1)[0]}"
         if self.disk_bytes != IMAGE_BYTES:
             name += f"-{self.disk_bytes >> 20}m"
-        return cached(name, digest(self.root, 1), make) / "image"
+        return cached(name, digest(identity(self.root), 1), make) / "image"
 
     def _mount_image(self):
         # mount(8) takes up a loop device that another mount namespace still has, with what is mounted of it.
