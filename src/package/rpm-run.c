@@ -146,15 +146,17 @@ int rpm_eval(const char *macro, char **ret, Error *reterr) {
         return 0;
 }
 
-int rpm_database(char **ret, Error *reterr) {
+int rpm_database(const char **ret, Error *reterr) {
         /* SQLite; Berkeley DB (el7, el8); NDB. */
         static const char *const files[] = { "rpmdb.sqlite", "Packages", "Packages.db" };
-        _cleanup_free_ char *dir = NULL;
+        static char *dir = NULL; /* the same as long as we run; asked for with the node down */
         int r;
 
-        r = rpm_eval("%{_dbpath}", &dir, reterr);
-        if (r < 0)
-                return r;
+        if (!dir) {
+                r = rpm_eval("%{_dbpath}", &dir, reterr);
+                if (r < 0)
+                        return r;
+        }
         for (size_t i = 0; i < ELEMENTSOF(files); i++) {
                 _cleanup_free_ char *path = NULL;
 
@@ -163,7 +165,7 @@ int rpm_database(char **ret, Error *reterr) {
                 if (access(path, F_OK) < 0)
                         continue;
                 if (ret)
-                        *ret = TAKE_PTR(dir);
+                        *ret = dir;
                 return 1;
         }
         return 0;

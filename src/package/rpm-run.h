@@ -23,9 +23,9 @@ int rpm_ask(char *const *argv, char **ret_output, Error *reterr);
 /* What a macro of its configuration expands to: "%{_dbpath}". */
 int rpm_eval(const char *macro, char **ret, Error *reterr);
 
-/* 1: there is a database, its directory in *ret (NULL: not asked for); 0: none, and rpm must not be asked for packages,
- * since it would make one. Debian's rpm comes without a database. */
-int rpm_database(char **ret, Error *reterr);
+/* 1: there is a database, its directory in *ret (ours; NULL: not asked for); 0: none, and rpm must not be asked for
+ * packages, since it would make one. Debian's rpm comes without a database. */
+int rpm_database(const char **ret, Error *reterr);
 
 /* 1: this rpm has Debian's --force-debian, which keeps it from saying that it should not be used there. */
 int rpm_is_debians(void);

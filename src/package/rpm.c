@@ -302,7 +302,7 @@ static void remove_regions(const char *dir) {
 /* Locks end with who had them, and SQLite recovers what was half written when it is opened. */
 static int rpm_mend(const PackageRun *run, Error *reterr) {
         _cleanup_(error_done) Error why = ERROR_NULL;
-        _cleanup_free_ char *dir = NULL;
+        const char *dir;
         int r;
 
         r = rpm_database(&dir, reterr);
