@@ -189,7 +189,7 @@ class Run:
         if not wanted:
             return
         ok, output = self.call([*argv, "--tb=short", f"--junitxml={report}", "-o", "junit_logging=system-out",
-                                f"--basetemp={self.work}/pytest-{suite}", "-n", "2",
+                                f"--basetemp={self.work}/pytest-{suite}", "-n", "3",
                                 *([suite] if len(wanted) == len(names) else wanted)], PYTEST_TIMEOUT_SEC, cwd=TOP / "tests")
         troubles, times = {}, []  # a test whose teardown fails may be told of twice
         for case in ET.parse(report).getroot().iter("testcase") if report.exists() else ():
