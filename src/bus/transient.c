@@ -37,19 +37,37 @@ static int capability_mask(char *const *names, uint64_t *ret) {
         return 0;
 }
 
-static int add_strv(sd_bus_message *message, const char *property, char *const *l) {
+/* Opens a property that is an array, for its elements; close_array() ends it. */
+static int open_array(sd_bus_message *message, const char *property, const char *element) {
+        _cleanup_free_ char *type = NULL;
         int r;
 
+        if (asprintf(&type, "a%s", element) < 0)
+                return -ENOMEM;
         r = sd_bus_message_open_container(message, 'r', "sv");
         if (r >= 0)
                 r = sd_bus_message_append(message, "s", property);
         if (r >= 0)
-                r = sd_bus_message_open_container(message, 'v', "as");
-        if (r >= 0)
-                r = sd_bus_message_append_strv(message, (char **) l);
-        if (r >= 0)
+                r = sd_bus_message_open_container(message, 'v', type);
+        return r < 0 ? r : sd_bus_message_open_container(message, 'a', element);
+}
+
+static int close_array(sd_bus_message *message) {
+        int r = 0;
+
+        for (int i = 0; r >= 0 && i < 3; i++)
                 r = sd_bus_message_close_container(message);
-        return r < 0 ? r : sd_bus_message_close_container(message);
+        return r;
+}
+
+static int add_strv(sd_bus_message *message, const char *property, char *const *l) {
+        int r;
+
+        r = open_array(message, property, "s");
+        STRV_FOREACH (s, (char **) l)
+                if (r >= 0)
+                        r = sd_bus_message_append(message, "s", *s);
+        return r < 0 ? r : close_array(message);
 }
 
 /* "$" is where systemd would put variables; "$$" is the sign itself, systemd.service(5). */
@@ -79,13 +97,7 @@ static int add_exec_start(sd_bus_message *message, char *const *argv) {
                 if (!arg || strv_extend(&escaped, arg) < 0)
                         return -ENOMEM;
         }
-        r = sd_bus_message_open_container(message, 'r', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(message, "s", "ExecStart");
-        if (r >= 0)
-                r = sd_bus_message_open_container(message, 'v', "a(sasb)");
-        if (r >= 0)
-                r = sd_bus_message_open_container(message, 'a', "(sasb)");
+        r = open_array(message, "ExecStart", "(sasb)");
         if (r >= 0)
                 r = sd_bus_message_open_container(message, 'r', "sasb");
         if (r >= 0)
@@ -94,28 +106,20 @@ static int add_exec_start(sd_bus_message *message, char *const *argv) {
                 r = sd_bus_message_append_strv(message, escaped);
         if (r >= 0)
                 r = sd_bus_message_append(message, "b", 0);
-        for (int i = 0; r >= 0 && i < 4; i++)
+        if (r >= 0)
                 r = sd_bus_message_close_container(message);
-        return r;
+        return r < 0 ? r : close_array(message);
 }
 
 /* LogExtraFields: aay. */
 static int add_log_fields(sd_bus_message *message, char *const *fields) {
         int r;
 
-        r = sd_bus_message_open_container(message, 'r', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(message, "s", "LogExtraFields");
-        if (r >= 0)
-                r = sd_bus_message_open_container(message, 'v', "aay");
-        if (r >= 0)
-                r = sd_bus_message_open_container(message, 'a', "ay");
+        r = open_array(message, "LogExtraFields", "ay");
         STRV_FOREACH (field, (char **) fields)
                 if (r >= 0)
                         r = sd_bus_message_append_array(message, 'y', *field, strlen(*field));
-        for (int i = 0; r >= 0 && i < 3; i++)
-                r = sd_bus_message_close_container(message);
-        return r;
+        return r < 0 ? r : close_array(message);
 }
 
 /* systemd.exec(5). Nothing is hidden from it: data may be anywhere, /home and /tmp included. */
@@ -193,13 +197,7 @@ static int add_identity(sd_bus_message *message, const TransientUnit *unit) {
 static int add_binds(sd_bus_message *message, char *const *binds) {
         int r;
 
-        r = sd_bus_message_open_container(message, 'r', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append(message, "s", "BindReadOnlyPaths");
-        if (r >= 0)
-                r = sd_bus_message_open_container(message, 'v', "a(ssbt)");
-        if (r >= 0)
-                r = sd_bus_message_open_container(message, 'a', "(ssbt)");
+        r = open_array(message, "BindReadOnlyPaths", "(ssbt)");
         for (; r >= 0 && *binds; binds++) {
                 _cleanup_free_ char *from = strndup(*binds, strcspn(*binds, ":"));
 
@@ -207,9 +205,7 @@ static int add_binds(sd_bus_message *message, char *const *binds) {
                                            message, "(ssbt)", from, strchrnul(*binds, ':') + 1, false, UINT64_C(0))
                          : -ENOMEM;
         }
-        for (int i = 0; r >= 0 && i < 3; i++)
-                r = sd_bus_message_close_container(message);
-        return r;
+        return r < 0 ? r : close_array(message);
 }
 
 static int add_limits(sd_bus_message *message, const TransientUnit *unit, unsigned version) {

@@ -335,6 +335,14 @@ static void predict_again(Engine *e) {
 
 /* --- the walks --- */
 
+/* How a walk ends, where it is not a negative errno: cannot go on in this process. */
+typedef enum Walk {
+        WALK_DONE,
+        WALK_TURNED_BACK, /* forward: a row has failed */
+        WALK_STUCK,       /* back: an undo has failed */
+        WALK_REFUSED,     /* back: told, and the transaction is gone */
+} Walk;
+
 /* r is what txn_mark() and the like have returned; only the writing may have failed. */
 static int recorded(Engine *e, int r) {
         return is_unwritable(r) ? room_await_record(e->txn, &e->context) : r;
@@ -360,7 +368,7 @@ static int give_up(Engine *e, size_t i, const Step *step, const Error *error, in
         return recorded(e, with_room(e, step, txn_give_up(t, i, error_text(error, r)), NULL));
 }
 
-/* Returns 0: all done; 1: turned around; negative errno: cannot go on in this process. */
+/* Returns WALK_DONE, WALK_TURNED_BACK, -EALREADY (found by inspect: nothing was done), or another negative errno. */
 static int walk_forward(Engine *e) {
         Txn *t = e->txn;
 
@@ -428,7 +436,7 @@ static int walk_forward(Engine *e) {
                                                                 .error = t->cause },
                                                 "The upgrade to %s failed at '%s': %s", t->plan->to, t->cause_step,
                                                 t->cause);
-                        return r < 0 ? r : 1;
+                        return r < 0 ? r : WALK_TURNED_BACK;
                 }
 
                 tell_done(e, step, false, t->steps[i].took_usec);
@@ -466,10 +474,10 @@ static int refuse_way_back(Engine *e, const Error *error, int why) {
         if (txn_load_history(t->dir_fd, t->plan->id, &before, NULL) >= 0)
                 status_write(before, NULL, "Going back was refused", NULL);
         (void) sd_notifyf(0, "STATUS=Refused: %s", error_text(error, why));
-        return 2;
+        return WALK_REFUSED;
 }
 
-/* Returns 0: all undone; 1: stuck; 2: refused, and the transaction is gone; negative errno as above.
+/* Returns WALK_DONE, WALK_STUCK, WALK_REFUSED or a negative errno.
  *
  * Beyond the way back there is only a person. So what fails on it is tried as often as what is interrupted on it, after a
  * while: a program that was killed, or a disk that was full or away for a moment, does not leave the node down. */
@@ -541,7 +549,7 @@ static int walk_back(Engine *e) {
                                 r = refuse_way_back(e, &error, r);
                         else {
                                 r = recorded(e, txn_stick(t, t->steps[i].name, error_text(&error, r)));
-                                r = r < 0 ? r : 1;
+                                r = r < 0 ? r : WALK_STUCK;
                         }
                         return r;
                 }
@@ -639,7 +647,66 @@ static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event e
         return status;
 }
 
-/* --- stuck --- */
+/* Found by inspect: nothing was done, so nothing is to be remembered. Nor was a node that was only staged for upgraded,
+ * and nobody could go back from that. */
+static int forget(Engine *e) {
+        int r;
+
+        (void) reserve_release(&e->context, NULL);
+        r = txn_forget(e->txn);
+        if (r >= 0)
+                status_forget(e->txn->dir_fd);
+        return r;
+}
+
+static ExitStatus finish_nothing_to_do(Engine *e) {
+        int r;
+
+        r = forget(e);
+        if (r < 0)
+                return unfinished(e, r);
+        journal_event(&e->context.journal, EVENT_NOTHING_TO_DO, NULL, "The node runs EMQX %s already: nothing to do",
+                        e->txn->plan->to);
+        return EXIT_DONE;
+}
+
+static ExitStatus finish_staged(Engine *e) {
+        _cleanup_free_ char *message = NULL;
+        const Plan *plan = e->txn->plan;
+        int r;
+
+        r = forget(e);
+        if (r >= 0 && asprintf(&message, "The upgrade to EMQX %s is staged", plan->to) < 0)
+                r = -ENOMEM;
+        if (r < 0)
+                return unfinished(e, r);
+        journal_event(&e->context.journal, EVENT_UPGRADE_STAGED, NULL,
+                        "%s: packages and data are copied; systemctl start emqx-upgrade@%s.service goes on from there",
+                        message, plan->to);
+        (void) sd_notifyf(0, "STATUS=%s", message);
+        return EXIT_DONE;
+}
+
+static ExitStatus finish_upgraded(Engine *e) {
+        _cleanup_free_ char *message = NULL;
+        const Plan *plan = e->txn->plan;
+        char span[TIMESPAN_TEXT_MAX];
+
+        if (asprintf(&message, "EMQX %s was upgraded to %s; the node was down for %s", plan->from, plan->to,
+                            format_timespan(span, plan_downtime_usec(plan))) < 0)
+                return unfinished(e, -ENOMEM);
+        settle_hold(e, false);
+        return finish(e, TXN_DONE, EXIT_DONE, EVENT_UPGRADE_DONE, message);
+}
+
+static ExitStatus finish_rolled_back(Engine *e) {
+        _cleanup_free_ char *message = NULL;
+
+        if (asprintf(&message, "Back on EMQX %s, with its configuration and data", e->txn->plan->from) < 0)
+                return unfinished(e, -ENOMEM);
+        settle_hold(e, true);
+        return finish(e, TXN_ROLLED_BACK, EXIT_ROLLED_BACK, EVENT_ROLLBACK_DONE, message);
+}
 
 static ExitStatus finish_stuck(Engine *e) {
         _cleanup_free_ char *where = whereabouts(e->txn, &e->context);
@@ -657,10 +724,44 @@ static ExitStatus finish_stuck(Engine *e) {
         return EXIT_STUCK;
 }
 
-ExitStatus engine_run(Engine *e) {
-        _cleanup_free_ char *message = NULL;
+/* --- there, and back --- */
+
+/* Returns as walk_forward(). */
+static int go_forward(Engine *e) {
+        int r;
+
+        if (!txn_touched_node(e->txn))
+                reserve_begin();
+        r = walk_forward(e);
+        if ((r == WALK_DONE || r == -EALREADY) && clear_step_units(e) < 0)
+                return -ECONNRESET;
+        return r;
+}
+
+/* Returns as walk_back(). */
+static int go_back(Engine *e) {
+        bool touched = txn_touched_node(e->txn);
         Txn *t = e->txn;
-        int r = 1;
+        int r;
+
+        (void) reserve_release(&e->context, NULL); /* the way back is what it was for */
+        if (touched)
+                journal_event(&e->context.journal, EVENT_ROLLBACK_STARTED,
+                                &(JournalFields){ .step = t->cause_step, .error = t->cause },
+                                "Going back to EMQX %s: %s", t->plan->from, t->cause);
+        r = walk_back(e);
+        if (r != WALK_DONE)
+                return r;
+        r = clear_step_units(e);
+        if (r < 0)
+                return r;
+        (void) reserve_release(&e->context, NULL); /* where it could not be removed before */
+        return touched && node_settle(&e->context, NULL) == -ECONNRESET ? -ECONNRESET : WALK_DONE;
+}
+
+ExitStatus engine_run(Engine *e) {
+        Txn *t = e->txn;
+        int r = WALK_STUCK;
 
         e->package_lock = PACKAGE_LOCK_NULL;
         e->inhibitor_fd = -1;
@@ -671,74 +772,22 @@ ExitStatus engine_run(Engine *e) {
         manager_set_interrupt(e->context.manager, is_interrupted, e);
 
         if (t->direction == TXN_FORWARD) {
-                if (!txn_touched_node(t))
-                        reserve_begin();
-                r = walk_forward(e);
-                if ((r == 0 || r == -EALREADY) && clear_step_units(e) < 0)
-                        return unfinished(e, -ECONNRESET);
+                r = go_forward(e);
+                if (r == -EALREADY)
+                        return finish_nothing_to_do(e);
+                if (r == WALK_DONE)
+                        return engine_only_stages(t) ? finish_staged(e) : finish_upgraded(e);
         }
-        if (r == -EALREADY || (r == 0 && engine_only_stages(t)))
-                (void) reserve_release(&e->context, NULL);
-        if (r == -EALREADY) { /* found by inspect: nothing was done, nothing is to be remembered */
-                r = txn_forget(t);
-                if (r < 0)
-                        return unfinished(e, r);
-                status_forget(t->dir_fd);
-                journal_event(&e->context.journal, EVENT_NOTHING_TO_DO, NULL,
-                                "The node runs EMQX %s already: nothing to do", t->plan->to);
-                return EXIT_DONE;
-        }
-        if (r == 0 && engine_only_stages(t)) { /* no upgrade that anybody could go back from, so no history */
-                r = txn_forget(t);
-                if (r < 0)
-                        return unfinished(e, r);
-                status_forget(t->dir_fd);
-                if (asprintf(&message, "The upgrade to EMQX %s is staged", t->plan->to) < 0)
-                        return unfinished(e, -ENOMEM);
-                journal_event(&e->context.journal, EVENT_UPGRADE_STAGED, NULL,
-                                "%s: packages and data are copied; systemctl start emqx-upgrade@%s.service goes on from there",
-                                message, t->plan->to);
-                (void) sd_notifyf(0, "STATUS=%s", message);
-                return EXIT_DONE;
-        }
-        if (r == 0) {
-                char span[TIMESPAN_TEXT_MAX];
-
-                if (asprintf(&message, "EMQX %s was upgraded to %s; the node was down for %s", t->plan->from,
-                                    t->plan->to, format_timespan(span, plan_downtime_usec(t->plan))) < 0)
-                        return unfinished(e, -ENOMEM);
-                settle_hold(e, false);
-                return finish(e, TXN_DONE, EXIT_DONE, EVENT_UPGRADE_DONE, message);
-        }
-
-        if (t->direction == TXN_BACK) {
+        if (t->direction == TXN_BACK) { /* whether or not that it turned could be written */
                 bool touched = txn_touched_node(t);
 
-                (void) reserve_release(&e->context, NULL); /* the way back is what it was for */
-                if (touched)
-                        journal_event(&e->context.journal, EVENT_ROLLBACK_STARTED,
-                                        &(JournalFields){ .step = t->cause_step, .error = t->cause },
-                                        "Going back to EMQX %s: %s", t->plan->from, t->cause);
-                r = walk_back(e);
-                if (r == 2)
+                r = go_back(e);
+                if (r == WALK_REFUSED)
                         return EXIT_REFUSED;
-                if (r == 0)
-                        r = clear_step_units(e);
-                if (r == 0) {
-                        /* Where they could not be removed before. */
-                        (void) reserve_release(&e->context, NULL);
-                        if (touched && node_settle(&e->context, NULL) == -ECONNRESET)
-                                r = -ECONNRESET;
-                }
-                if (r == 0 && !touched)
-                        return finish(e, TXN_REFUSED, EXIT_REFUSED, EVENT_UPGRADE_REFUSED,
-                                        "Refused, and nothing was touched");
-                if (r == 0) {
-                        settle_hold(e, true);
-                        if (asprintf(&message, "Back on EMQX %s, with its configuration and data", t->plan->from) < 0)
-                                return unfinished(e, -ENOMEM);
-                        return finish(e, TXN_ROLLED_BACK, EXIT_ROLLED_BACK, EVENT_ROLLBACK_DONE, message);
-                }
+                if (r == WALK_DONE)
+                        return touched ? finish_rolled_back(e)
+                                       : finish(e, TXN_REFUSED, EXIT_REFUSED, EVENT_UPGRADE_REFUSED,
+                                                         "Refused, and nothing was touched");
         }
         return t->direction == TXN_STUCK ? finish_stuck(e) : unfinished(e, r);
 }
