@@ -176,7 +176,7 @@ static int judge(Context *c, const Cluster *k, char **ret_text, Error *reterr) {
                                 "Its name was changed since it was started: put it back, or restart the node first.",
                                 "The node is configured as %s, but its cluster knows it as %s", c->plan->node_name,
                                 k->status.running ? k->status.running[0] : "nobody");
-        r = k->n_views > 1 || k->status.stopped ? refuse_absent(c, k, reterr) : 0;
+        r = strv_length(k->status.running) > 1 || k->status.stopped ? refuse_absent(c, k, reterr) : 0;
         if (r >= 0)
                 r = refuse_too_few(c, strv_length(k->status.running) - 1, reterr);
         if (r >= 0)
