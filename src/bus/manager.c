@@ -365,7 +365,9 @@ int manager_set_enablement(Manager *m, const char *unit, const char *enablement,
         _cleanup_free_ char *now = NULL;
         int r;
 
-        if (strv_contains(STRV_MAKE("static", "indirect", "generated", "alias", "transient"), enablement))
+        if (strv_contains(STRV_MAKE("static", "indirect", "generated", "alias", "transient", "linked",
+                                          "linked-runtime"),
+                            enablement))
                 return 0;
         if (!strv_contains(STRV_MAKE("enabled", "enabled-runtime", "disabled", "masked", "masked-runtime"),
                             enablement))

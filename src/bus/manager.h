@@ -71,8 +71,8 @@ int manager_shutting_down(Manager *m, Error *reterr);
 int manager_get_enablement(Manager *m, const char *unit, char **ret, Error *reterr);
 
 /* Makes manager_get_enablement() answer enablement again, and reloads where that changed files. Takes "enabled",
- * "enabled-runtime", "disabled", "masked", "masked-runtime"; for the words that no operator can set ("static",
- * "indirect", "generated", "alias", "transient") it does nothing; -EOPNOTSUPP for any other. */
+ * "enabled-runtime", "disabled", "masked", "masked-runtime"; for what no package takes away ("static", "indirect",
+ * "generated", "alias", "transient", "linked", "linked-runtime") it does nothing; -EOPNOTSUPP for any other. */
 int manager_set_enablement(Manager *m, const char *unit, const char *enablement, Error *reterr);
 
 /* systemctl reset-failed UNIT; a unit that is not loaded has nothing to reset: 0. */

@@ -270,7 +270,7 @@ static void a_lost_connection_is_told_and_can_be_made_again(void **state) {
 static void enablement_is_read_and_put_back(void **state) {
         static const char *const words[] = { "disabled", "enabled", "masked", "enabled", "enabled-runtime", "disabled",
                 "masked-runtime", "disabled" };
-        _cleanup_free_ char *missing = NULL;
+        _cleanup_free_ char *missing = NULL, *linked = NULL;
         Fixture *f = *state;
 
         assert_int_equal(mkdir_parents("/usr/local/lib/systemd/system", 0755), 0);
@@ -286,7 +286,14 @@ static void enablement_is_read_and_put_back(void **state) {
                 assert_string_equal(got, words[i]);
         }
         assert_int_equal(manager_set_enablement(f->manager, "bus-test-enable.service", "static", NULL), 0);
-        assert_int_equal(manager_set_enablement(f->manager, "bus-test-enable.service", "linked", NULL), -EOPNOTSUPP);
+        assert_int_equal(manager_set_enablement(f->manager, "bus-test-enable.service", "bad", NULL), -EOPNOTSUPP);
+
+        write_file("/srv/bus-test-linked.service", "[Service]\nExecStart=true\n");
+        assert_int_equal(symlink("/srv/bus-test-linked.service", "/etc/systemd/system/bus-test-linked.service"), 0);
+        assert_ok(f, manager_reload(f->manager, &f->error));
+        assert_ok(f, manager_get_enablement(f->manager, "bus-test-linked.service", &linked, &f->error));
+        assert_string_equal(linked, "linked");
+        assert_ok(f, manager_set_enablement(f->manager, "bus-test-linked.service", "linked", &f->error));
         assert_int_equal(manager_get_enablement(f->manager, "no-such.service", &missing, NULL), -ENOENT);
 }
 
