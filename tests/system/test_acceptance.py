@@ -53,6 +53,26 @@ def test_new_version_that_is_not_well_leads_back(node_factory, variant, check, s
     assert m.run("grep -r very-secret /var/lib/emqx-upgrade/history /run/emqx-upgrade; journalctl | grep very-secret", check=False).stdout == ""
 
 
+def test_listener_that_comes_with_a_restart_is_no_failure(node):
+    node.run("echo 'listener.tcp.added = 127.0.0.1:2883' >>/etc/emqx/emqx.conf")
+    assert start(node).returncode == 0
+    warned = {e["EMQX_UPGRADE_CHECK"]: e["MESSAGE"] for e in events(node, "check-warned") if e["EMQX_UPGRADE_STEP"] == "verify"}
+    assert "not there before: mqtt:tcp:added 127.0.0.1:2883" in warned["listeners"], warned
+
+
+def test_listener_that_goes_with_a_restart_leads_back_and_not_into_a_dead_end(node):
+    """The old version has lost it too, which is no reason to keep it down."""
+    node.run("echo 'listener.tcp.mine = 127.0.0.1:2883' >>/etc/emqx/emqx.conf; systemctl restart emqx", timeout=120)
+    node.wait_until(lambda: "tcp:mine" in node.run("emqx_ctl listeners", check=False).stdout, timeout=60, every=1)
+    node.run("sed -i '/^listener.tcp.mine/d' /etc/emqx/emqx.conf")
+    assert start(node).returncode != 0
+    assert exit_status(node) == ROLLED_BACK
+    assert "missing: mqtt:tcp:mine" in status(node)["cause"]
+    warned = {e["EMQX_UPGRADE_CHECK"]: e["MESSAGE"] for e in events(node, "check-warned") if e["EMQX_UPGRADE_STEP"] == "stop"}
+    assert "missing: mqtt:tcp:mine" in warned["listeners"], warned
+    assert_node_is(node, "4.3.12")
+
+
 def test_node_that_dies_in_the_watch_leads_back(node):
     node.write("/etc/emqx-upgrade/hooks.d/note", "#!/bin/sh\n. /usr/lib/emqx/releases/emqx_vars\necho $1 $REL_VSN >>/root/hooks\n",
                mode=0o755)
