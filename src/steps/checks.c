@@ -263,6 +263,8 @@ static int check_unit(Checking *k, Error *reterr) {
         size_t n = 0, n_in_unit = 0;
         Plan *p = k->c->plan;
         bool guarded = false;
+        pid_t command = 0;
+        char name[32];
         int r;
 
         r = unit_state_get(k->c->manager, p->unit, &state, reterr);
@@ -298,6 +300,13 @@ static int check_unit(Checking *k, Error *reterr) {
                                         "The node, or another one, runs outside of its unit: process %i",
                                         processes[i].pid);
         }
+        r = node_await_commands(k->c, &command, reterr);
+        if (r < 0)
+                return r;
+        if (r == 0)
+                return error_set(reterr, -EBUSY, "Leave the console, or end the command, then try again.",
+                                "Process %i (%s) runs from the node's files and does not end, such as `emqx remote_console`: the node could not be taken apart",
+                                command, process_name(name, command));
         STRV_FOREACH (path, state.drop_in_paths)
                 guarded = guarded || endswith(*path, "/50-emqx-upgrade-hold.conf");
         if (!guarded)

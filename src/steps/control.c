@@ -21,7 +21,8 @@
 
 #define START_DROP_IN_DIR "/run/systemd/system/%s.d"
 #define START_DROP_IN_NAME "50-emqx-upgrade-start.conf"
-#define PROCESS_LOOK_USEC (100 * USEC_PER_MSEC) /* while something is waited for that no event announces */
+#define PROCESS_LOOK_USEC (100 * USEC_PER_MSEC)   /* while something is waited for that no event announces */
+#define COMMAND_PATIENCE_USEC (15 * USEC_PER_SEC) /* for an emqx_ctl of a person or a monitor */
 #define RUNNER_GONE_USEC (300 * USEC_PER_MSEC)
 #define PROBE_LOOK_USEC (500 * USEC_PER_MSEC) /* the same, where looking costs a connection */
 #define PROBE_TIMEOUT_USEC (2 * USEC_PER_SEC)
@@ -90,7 +91,7 @@ bool node_vm_is_of_this_boot(const Plan *p) {
         return p->vm && boot_id(boot) >= 0 && startswith(p->vm, boot);
 }
 
-int node_is_down(Context *c, pid_t *ret_pid, Error *reterr) {
+static int is_down(Context *c, pid_t *ret_pid, Error *reterr) {
         _cleanup_free_ NodeProcess *processes = NULL;
         _cleanup_free_ pid_t *in_unit = NULL;
         size_t n, n_in_unit;
@@ -151,7 +152,64 @@ static int mark_log(Context *c, Error *reterr) {
 }
 
 static int down_or_error(void *userdata) {
-        return node_is_down(userdata, NULL, NULL);
+        return is_down(userdata, NULL, NULL);
+}
+
+typedef struct Commands {
+        Context *c;
+        pid_t pid; /* of one that runs */
+} Commands;
+
+/* 1: none is left, 0: one runs. What runs in the unit is of the node. */
+static int commands_ended(void *userdata) {
+        _cleanup_free_ NodeProcess *processes = NULL;
+        _cleanup_free_ pid_t *in_unit = NULL;
+        size_t n, n_in_unit;
+        Commands *k = userdata;
+        int r;
+
+        r = node_processes(k->c->plan->root_dir, &processes, &n);
+        if (r >= 0 && n > 0)
+                r = unit_processes(k->c->manager, k->c->plan->unit, &in_unit, &n_in_unit, NULL);
+        for (size_t i = 0; r >= 0 && i < n; i++) {
+                bool inside = false;
+
+                for (size_t j = 0; j < n_in_unit; j++)
+                        inside = inside || in_unit[j] == processes[i].pid;
+                if (inside || processes[i].vm || processes[i].runner)
+                        continue;
+                k->pid = processes[i].pid;
+                return 0;
+        }
+        return r < 0 ? r : 1;
+}
+
+int node_await_commands(Context *c, pid_t *ret_pid, Error *reterr) {
+        _cleanup_(ticker_done) Ticker ticker = { NULL };
+        usec_t look_usec = PROCESS_LOOK_USEC;
+        Commands k = { .c = c };
+        int r;
+
+        r = ticker_start(&ticker, c->event, &look_usec);
+        if (r >= 0)
+                r = manager_wait(c->manager, commands_ended, &k, usec_from_now(COMMAND_PATIENCE_USEC));
+        if (r == -ETIMEDOUT) {
+                *ret_pid = k.pid;
+                return 0;
+        }
+        if (r == -EINTR || r == -ECONNRESET)
+                return r;
+        return r < 0 ? error_set(reterr, r, NULL, "Cannot wait for commands of the node: %m") : 1;
+}
+
+int node_is_down(Context *c, pid_t *ret_pid, Error *reterr) {
+        pid_t pid = 0;
+        int r;
+
+        r = is_down(c, ret_pid, reterr);
+        if (r == 0)
+                r = node_await_commands(c, ret_pid ?: &pid, reterr);
+        return r <= 0 ? r : is_down(c, ret_pid, reterr);
 }
 
 int node_stop(Context *c, Error *reterr) {
@@ -175,7 +233,7 @@ int node_stop(Context *c, Error *reterr) {
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot set a timer: %m");
         r = manager_wait(c->manager, down_or_error, c, deadline_usec);
-        if (r == -ETIMEDOUT && node_is_down(c, &pid, NULL) == 0)
+        if (r == -ETIMEDOUT && is_down(c, &pid, NULL) == 0)
                 return error_set(reterr, r,
                                 "Somebody runs the node outside of its unit. Stop it with `emqx stop`, then start the upgrade again.",
                                 "%s was stopped, but process %i (%s) of the node still runs", c->plan->unit, pid,

@@ -24,7 +24,12 @@ int node_bring_up(Context *c, const char *version, Error *reterr);
 /* Waits for what is left of the start job after readiness, and takes away what only the start needed. */
 int node_settle(Context *c, Error *reterr);
 
-/* 1: no process of the node is left, in its unit or elsewhere. 0: some are; *ret_pid (optional) is one of them. */
+/* Waits for whoever runs from the node's files outside of its unit and is not a node: emqx_ctl and the like, which end soon.
+ * 1: none is left. 0: *ret_pid still runs, such as a remote console. */
+int node_await_commands(Context *c, pid_t *ret_pid, Error *reterr);
+
+/* 1: no process of the node is left, in its unit or elsewhere; commands are waited for as above. 0: some are; *ret_pid
+ * (optional) is one of them. */
 int node_is_down(Context *c, pid_t *ret_pid, Error *reterr);
 
 /* The broker's VM, 0: none. */

@@ -174,6 +174,15 @@ def test_node_runs_outside_of_its_unit(node_factory):
     refused(m, says=["runs outside of its unit"])
 
 
+def test_console_that_stays_open(node_factory):
+    """It would keep the node from being down; what is asked of the node meanwhile, as by a monitor, would not."""
+    m = node_factory()
+    m.run("cp /bin/sleep /usr/lib/emqx/bin/console; setsid /usr/lib/emqx/bin/console 1000 </dev/null >/dev/null 2>&1 &")
+    refused(m, says=["(console) runs from the node's files and does not end"])
+    m.run("kill $(pidof console); setsid /usr/lib/emqx/bin/console 3 </dev/null >/dev/null 2>&1 &")
+    assert start(m).returncode == 0
+
+
 def test_4_2_is_no_rolling_upgrade(node_factory):
     m = node_factory(version="4.2.14")
     refused(m, says=["no rolling upgrade"])
