@@ -148,26 +148,6 @@ static void print_difference(const char *path, unsigned differences, void *userd
         (void) printf("%s: %s\n", path, tree_difference_text(text, differences));
 }
 
-static int check_package(const Plan *p, Error *reterr) {
-        _cleanup_free_ char *path = NULL;
-        _cleanup_close_ int fd = -1;
-        char hex[SHA256_HEX_SIZE];
-        int r;
-
-        if (p->beside_dir || !p->old_path || !p->old_sha256)
-                return 0;
-        path = backup_package_path(p, p->old_path);
-        if (!path)
-                return -ENOMEM;
-        fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        r = fd < 0 ? -errno : sha256_fd(fd, hex);
-        if (r < 0)
-                return error_set(reterr, r, NULL, "Cannot read the package %s: %m", path);
-        return streq(hex, p->old_sha256) ? 0
-                                         : error_set(reterr, -EBADMSG, "Put that package there again.",
-                                                           "The package %s has another digest than it had", path);
-}
-
 /* EXIT_DONE: *ret has a record. Else the reason has been said. */
 static ExitStatus find_recorded(const Looking *k, const char *id, const Backup **ret) {
         _cleanup_(error_done) Error error = ERROR_NULL;
@@ -191,8 +171,6 @@ static ExitStatus verify(const Looking *k, const char *id) {
         r = backup_check(b->txn->plan, NULL, print_difference, NULL, &error);
         if (r > 0)
                 r = error_set(&error, -EBADMSG, NULL, "The backup %s is not what its manifests say", b->id);
-        if (r >= 0)
-                r = check_package(b->txn->plan, &error);
         if (r >= 0)
                 r = backup_usable(b->txn->plan, &error);
         if (r < 0)

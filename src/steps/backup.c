@@ -7,6 +7,7 @@
 
 #include "archive/walk.h"
 #include "base/fileio.h"
+#include "base/sha256.h"
 #include "base/size.h"
 #include "steps/adapt.h"
 #include "steps/archive.h"
@@ -187,6 +188,19 @@ char *backup_prepared_path(const Plan *p) {
         return backup_path(p, "/packages/prepared");
 }
 
+static int check_package(const char *path, const char *sha256, Error *reterr) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        char hex[SHA256_HEX_SIZE];
+        int r;
+
+        r = fd < 0 ? -errno : sha256_fd(fd, hex);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot read the package %s: %m", path);
+        return !sha256 || streq(hex, sha256) ? 0
+                                             : error_set(reterr, -EBADMSG, "Put that package there again.",
+                                                               "The package %s has another digest than it had", path);
+}
+
 int backup_usable(const Plan *p, Error *reterr) {
         _cleanup_free_ char *package = NULL;
         int r;
@@ -211,7 +225,7 @@ int backup_usable(const Plan *p, Error *reterr) {
         package = backup_package_path(p, p->old_path);
         if (!package)
                 return -ENOMEM;
-        return access(package, R_OK) < 0 ? error_set(reterr, -errno, NULL, "Cannot read %s: %m", package) : 0;
+        return check_package(package, p->old_sha256, reterr);
 }
 
 static int report_bytes(uint64_t bytes_done, uint64_t bytes_total, const char *path, void *userdata) {

@@ -60,7 +60,7 @@ int backup_copy_open(const Plan *p, int backup_fd, const char *name, int *ret_fd
 int backup_complete(const Plan *p);
 
 /* Whether the plan's upgrade can still be taken back: the backup is complete, there is room to extract it where it is
- * archived, and the old package is in it. */
+ * archived, and the old package is in it, as it was. */
 int backup_usable(const Plan *p, Error *reterr);
 
 /* How long the last pass over all trees took while the node served, that of the upgrade or of what is staged for it: 1 with
