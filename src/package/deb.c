@@ -246,6 +246,7 @@ const PackageKind package_kind_deb = {
         .remove = deb_remove,
         .install = deb_install,
         .can_hold = deb_can_hold,
+        .removal_ends_hold = true,
         .hold_command = deb_hold_command,
         .unhold = "apt-mark unhold",
         .extract = deb_file_extract,

@@ -95,6 +95,7 @@ typedef struct PackageKind {
          * caller's, which can be run again. The caller's; NULL: out of memory. can_hold NULL, or false: it has no such thing
          * here. */
         bool (*can_hold)(void);
+        bool removal_ends_hold; /* so that it is to be put back with the next installation */
         char **(*hold_command)(const char *name, bool on);
         const char *unhold; /* what a person takes a hold away with, before the name */
 

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "base/fileio.h"
+#include "base/process.h"
 #include "bus/transient.h"
 #include "node/node.h"
 #include "package/store.h"
@@ -157,6 +158,15 @@ static int keep_directories(Context *c, Error *reterr) {
         return r;
 }
 
+/* At once, while the lock is the conductor's: an upgrade of everything must not come upon a node that is being watched.
+ * package_settle_hold() tells of it in the end, and of what failed here. */
+static void hold_again(const Plan *p, const PackageKind *kind) {
+        _cleanup_strv_ char **argv = kind->hold_command(p->package, true);
+
+        if (argv)
+                (void) process_run(argv, &(ProcessOptions){ .timeout_usec = HOLD_TIMEOUT_USEC }, NULL);
+}
+
 static int install(Context *c, const char *path, Error *reterr) {
         const PackageKind *kind = package_kind_find(c->plan->kind);
         _cleanup_(package_freep) Package *package = NULL;
@@ -168,6 +178,8 @@ static int install(Context *c, const char *path, Error *reterr) {
                 r = kind->mend(&run, reterr);
         if (r >= 0)
                 r = kind->install(package, &run, reterr);
+        if (r >= 0 && c->plan->held && kind->removal_ends_hold)
+                hold_again(c->plan, kind);
         if (r >= 0)
                 r = keep_directories(c, reterr);
         return r < 0 ? r : sync_program(c->plan, reterr);

@@ -19,9 +19,9 @@
 #include "txn/status.h"
 #include "txn/whereabouts.h"
 
-#define PROGRESS_USEC USEC_PER_SEC    /* between two entries of the journal */
-#define RETRY_USEC (2 * USEC_PER_SEC) /* times the attempts that failed */
-#define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC)
+#define PROGRESS_USEC USEC_PER_SEC             /* between two entries of the journal */
+#define RETRY_USEC (2 * USEC_PER_SEC)          /* times the attempts that failed */
+#define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC) /* beyond what a unit has to stop */
 #define METRICS_TIMEOUT_USEC (15 * USEC_PER_SEC)
 #define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
 
@@ -156,6 +156,14 @@ static int start_step_unit(Engine *e, const Step *step, bool undo, const char *n
         return transient_start(c->manager, &unit, ret, reterr);
 }
 
+/* Stops it where it runs, and unloads it. It has as long as its TimeoutStopSec=: dpkg is not left at work behind our back. */
+static int clear_unit(Engine *e, const char *name, Error *reterr) {
+        usec_t timeout_usec = config_patience_usec(e->context.config) + CLEAR_TIMEOUT_USEC;
+
+        (void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, timeout_usec + USEC_PER_MINUTE);
+        return transient_clear(e->context.manager, name, usec_from_now(timeout_usec), reterr);
+}
+
 /* Runs the row in its unit and waits for its end. resumed: that unit may be there from before; its end counts. */
 static int run_step_unit(Engine *e, const Step *step, bool undo, bool resumed, Error *reterr) {
         Context *c = &e->context;
@@ -182,7 +190,7 @@ static int run_step_unit(Engine *e, const Step *step, bool undo, bool resumed, E
                 }
         }
         if (!job) {
-                r = transient_clear(c->manager, name, usec_from_now(c->config->stall_timeout_usec), reterr);
+                r = clear_unit(e, name, reterr);
                 if (r >= 0)
                         r = start_step_unit(e, step, undo, name, &job, reterr);
                 if (r < 0)
@@ -192,16 +200,14 @@ static int run_step_unit(Engine *e, const Step *step, bool undo, bool resumed, E
         /* EINTR only where the upgrade is to turn back or the machine goes down; what runs is not left half done. */
         r = transient_await(job, c->config->stall_timeout_usec, on_unit_status, e, reterr);
         if ((r == -EINTR && !e->shutting_down) || r == -ETIMEDOUT)
-                (void) transient_clear(c->manager, name, usec_from_now(c->config->stall_timeout_usec), NULL);
+                (void) clear_unit(e, name, NULL);
         return r;
 }
 
-static int clear_step_unit(Engine *e, const Step *step, bool undo) {
+static int clear_step_unit(Engine *e, const Step *step, bool undo, Error *reterr) {
         _cleanup_free_ char *name = step_unit_name(step, undo);
 
-        return name && step->place != IN_CONDUCTOR
-                        ? transient_clear(e->context.manager, name, usec_from_now(CLEAR_TIMEOUT_USEC), NULL)
-                        : 0;
+        return name && step->place != IN_CONDUCTOR ? clear_unit(e, name, reterr) : 0;
 }
 
 /* Before the transaction ends: units whose end nobody has asked for, as nobody waits for this while the node is down, and
@@ -209,10 +215,10 @@ static int clear_step_unit(Engine *e, const Step *step, bool undo) {
 static int clear_step_units(Engine *e) {
         for (size_t i = 0; i < n_upgrade_steps; i++) {
                 const Step *step = &upgrade_steps[i];
-                int r = clear_step_unit(e, step, false);
+                int r = clear_step_unit(e, step, false, NULL);
 
                 if (r != -ECONNRESET && step->undo)
-                        r = clear_step_unit(e, step, true);
+                        r = clear_step_unit(e, step, true, NULL);
                 if (r == -ECONNRESET)
                         return r;
         }
@@ -506,7 +512,6 @@ static int walk_back(Engine *e) {
                         r = error_set(&error, -ELOOP, NULL, "It was interrupted %u times", t->steps[i].attempts);
                 if (r >= 0) {
                         tell_begun(e, step, true);
-                        (void) clear_step_unit(e, step, false); /* the way forward may have left it running */
                         /* Where nothing was touched yet, so that nobody is waited for with the node down. */
                         if (can_refuse_way_back(t, i, step))
                                 r = package_lock_take(&e->package_lock, &e->context, true, &error);
@@ -515,8 +520,9 @@ static int walk_back(Engine *e) {
                         r = recorded(e, txn_mark(t, i, STEP_UNDO_BEGUN));
                         if (r < 0)
                                 return r;
-                        begun = true; /* and so the attempt is counted */
-                        if (step->place == IN_PACKAGES)
+                        begun = true;                                /* and so the attempt is counted */
+                        r = clear_step_unit(e, step, false, &error); /* the way forward may have left it running */
+                        if (r >= 0 && step->place == IN_PACKAGES)
                                 r = package_lock_take(&e->package_lock, &e->context, step->node == NODE_UP, &error);
                         if (r >= 0)
                                 r = run_row(e, step, true, resumed, &error);
@@ -528,7 +534,7 @@ static int walk_back(Engine *e) {
                 if (r < 0) {
                         explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
                         if (step)
-                                (void) clear_step_unit(e, step, true);
+                                (void) clear_step_unit(e, step, true, NULL);
                         if (begun && !can_refuse_way_back(t, i, step)) {
                                 int waited = room_await(t, &e->context);
 
@@ -605,19 +611,25 @@ static void write_metrics(Engine *e) {
                         "The metrics were not written to %s: %s", c->config->textfile_dir, error_text(&error, r));
 }
 
-/* Before the transaction is closed, so that it is done again after a crash. The node is well: it does not fail for this. */
-static void settle_hold(Engine *e, bool rolled_back) {
+/* Before the transaction is closed, so that it is done again after a crash. The node is well: it does not fail for this.
+ * Returns 0, or a negative errno where another process has to do it. */
+static int settle_hold(Engine *e, bool rolled_back) {
         _cleanup_(error_done) Error error = ERROR_NULL;
         Context *c = &e->context;
         int r;
 
         if (!package_hold_matters(c, rolled_back))
-                return;
+                return 0;
         r = package_lock_take(&e->package_lock, c, true, &error);
         if (r >= 0)
                 r = package_settle_hold(c, rolled_back, &error);
+        if (r == -ECONNRESET)
+                return r;
+        if (r < 0 && machine_goes_down(e))
+                return -EINTR;
         if (r < 0)
                 explain(e, EVENT_PACKAGE_NOT_HELD, NULL, "The package is not on hold", &error, r);
+        return 0;
 }
 
 static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event event, const char *message) {
@@ -691,20 +703,26 @@ static ExitStatus finish_upgraded(Engine *e) {
         _cleanup_free_ char *message = NULL;
         const Plan *plan = e->txn->plan;
         char span[TIMESPAN_TEXT_MAX];
+        int r;
 
         if (asprintf(&message, "EMQX %s was upgraded to %s; the node was down for %s", plan->from, plan->to,
                             format_timespan(span, plan_downtime_usec(plan))) < 0)
                 return unfinished(e, -ENOMEM);
-        settle_hold(e, false);
+        r = settle_hold(e, false);
+        if (r < 0)
+                return unfinished(e, r);
         return finish(e, TXN_DONE, EXIT_DONE, EVENT_UPGRADE_DONE, message);
 }
 
 static ExitStatus finish_rolled_back(Engine *e) {
         _cleanup_free_ char *message = NULL;
+        int r;
 
         if (asprintf(&message, "Back on EMQX %s, with its configuration and data", e->txn->plan->from) < 0)
                 return unfinished(e, -ENOMEM);
-        settle_hold(e, true);
+        r = settle_hold(e, true);
+        if (r < 0)
+                return unfinished(e, r);
         return finish(e, TXN_ROLLED_BACK, EXIT_ROLLED_BACK, EVENT_ROLLBACK_DONE, message);
 }
 
