@@ -164,7 +164,7 @@ typedef struct Commands {
 static int commands_ended(void *userdata) {
         _cleanup_free_ NodeProcess *processes = NULL;
         _cleanup_free_ pid_t *in_unit = NULL;
-        size_t n, n_in_unit;
+        size_t n = 0, n_in_unit = 0;
         Commands *k = userdata;
         int r;
 
