@@ -2,6 +2,7 @@
 
 #include "node/log.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/inotify.h>
@@ -394,29 +395,68 @@ static const struct {
         { "[emergency]", NULL, FAILURE },
 };
 
-/* "… [error] CLIENT@ADDRESS:PORT [Module] …": whoever it is, the text behind may be of his choice. */
-static bool names_a_client(const char *line) {
-        for (const char *p = line; (p = strchr(p, '@'));) {
-                size_t n = strspn(++p, "0123456789abcdefABCDEF.:[]");
+/* Behind "TIME [LEVEL] ", with which EMQX's logger begins a line; NULL: another one has written it. */
+static const char *after_level(const char *line) {
+        static const char *const tags[] = { "[debug] ", "[info] ", "[notice] ", "[warning] ", "[error] ",
+                "[critical] ", "[alert] ", "[emergency] " };
 
-                if (n > 2 && memchr(p, ':', n) && (p[n] == ' ' || !p[n]))
-                        return true;
+        for (; (line = strchr(line, '[')); line++)
+                for (size_t i = 0; i < ELEMENTSOF(tags); i++)
+                        if (startswith(line, tags[i]))
+                                return line + strlen(tags[i]);
+        return NULL;
+}
+
+/* "ADDRESS:PORT ", as esockd writes it; one of IPv6 in brackets too, as others do. */
+static bool is_peer(const char *text) {
+        char word[sizeof("[]:65535") + INET6_ADDRSTRLEN], *address = word, *port;
+        struct in6_addr parsed;
+        size_t n = strcspn(text, " ");
+
+        if (n >= sizeof(word))
+                return false;
+        *(char *) mempcpy(word, text, n) = 0;
+        port = strrchr(word, ':');
+        if (!port || !port[1] || port[1 + strspn(port + 1, "0123456789")])
+                return false;
+        *port = 0;
+        if (*address == '[' && port[-1] == ']') {
+                address++;
+                port[-1] = 0;
         }
-        return false;
+        return inet_pton(AF_INET, address, &parsed) == 1 || inet_pton(AF_INET6, address, &parsed) == 1;
+}
+
+/* "TIME [LEVEL] CLIENT@PEER …", before its CONNECT "TIME [LEVEL] PEER …", or an object that has them as members:
+ * whoever it is, the text behind may be of his choice. So may be all of a line that was cut, before it comes to PEER. */
+static bool names_a_client(const char *line) {
+        const char *text = after_level(line);
+
+        if (text && (is_peer(text) || strlen(line) == LINE_BYTES_MAX - 1))
+                return true;
+        for (const char *p = line; (p = strchr(p, '@'));)
+                if (is_peer(++p))
+                        return true;
+        return strstr(line, "\"clientid\":") || strstr(line, "\"peername\":");
 }
 
 NodeLineKind node_line_classify(const char *file, const char *line) {
+        bool console;
+
         assert(file);
         assert(line);
 
+        console = startswith(file, "erlang.log.");
         for (size_t i = 0; i < ELEMENTSOF(patterns); i++) {
                 if (!strstr(line, patterns[i].text) || (patterns[i].also && !strstr(line, patterns[i].also)))
                         continue;
-                if (startswith(file, "erlang.log.") || patterns[i].kind == NODE_LINE_WARNING)
-                        return (NodeLineKind) patterns[i].kind;
+                if (patterns[i].kind == NODE_LINE_WARNING)
+                        return NODE_LINE_WARNING;
                 if (patterns[i].kind == NODE_LINE_RUNNING)
-                        return NODE_LINE_OTHER;
-                return names_a_client(line) ? NODE_LINE_WARNING : NODE_LINE_FAILURE;
+                        return console && !names_a_client(line) ? NODE_LINE_RUNNING : NODE_LINE_OTHER;
+                if (names_a_client(line))
+                        return NODE_LINE_WARNING;
+                return console ? (NodeLineKind) patterns[i].kind : NODE_LINE_FAILURE;
         }
         return NODE_LINE_OTHER;
 }

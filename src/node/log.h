@@ -39,8 +39,9 @@ typedef enum NodeLineKind {
 } NodeLineKind;
 
 /* By what the line of file (as given to on_line) says, whatever the product calls itself. A line of emqx.log.N is at
- * most NODE_LINE_FAILURE, and at most NODE_LINE_WARNING where a client is named in it, or is what it is about: clients
- * choose parts of its text, and must not be able to end an upgrade with it.
+ * most NODE_LINE_FAILURE. One of any file is at most NODE_LINE_WARNING where a client is named in it, or its address, or
+ * it is about one: clients choose parts of its text, and must not be able to end an upgrade with it. With log.to = both
+ * or console erlang.log.N has such lines, too.
  *
  * For the reason of a failure keep the warnings before the first fatal line, and the fatal ones after it: the line
  * that names the unknown key stands beside the one that says that it is over. */

@@ -312,6 +312,56 @@ static void clients_cannot_decide_with_what_they_write(void **state) {
                         NODE_LINE_FAILURE);
 }
 
+/* Before its CONNECT a client is an address; with log.to = both the console has such lines, too. */
+static void nor_can_they_before_they_connect_or_on_the_console(void **state) {
+        static const struct {
+                const char *line;
+                NodeLineKind kind;
+        } rows[] = {
+                { "2022-02-18T19:15:53.123456+08:00 [error] 203.0.113.9:51234 [MQTT] Parse failed for x",
+                                NODE_LINE_WARNING },
+                { "2022-02-18T19:15:53.123456+08:00 [error] ::ffff:203.0.113.9:51234 [MQTT] x", NODE_LINE_WARNING },
+                { "18/02/2022 19:15 [error] 2001:db8::9:51234 [MQTT] x", NODE_LINE_WARNING },
+                { "2022-02-18T19:15:53.123456Z [error] [2001:db8::9]:51234 [MQTT] x", NODE_LINE_WARNING },
+                { "2022-02-18T19:15:53.123456Z [error] a@203.0.113.9:5 [MQTT] x", NODE_LINE_WARNING },
+                { "2022-02-18T19:15:53.123456Z [error] Crash dump is being written to@203.0.113.9:5 x",
+                                NODE_LINE_WARNING },
+                { "2022-02-18T19:15:53.123456Z [error] 203.0.113.9:5 Kernel pid terminated", NODE_LINE_WARNING },
+                { "2022-02-18T19:15:53.123456Z [warning] is running now!@10.0.0.9:4711 x", NODE_LINE_OTHER },
+                { "{\"clientid\":\"[error]\",\"level\":\"warning\",\"peername\":\"203.0.113.9:5\"}",
+                                NODE_LINE_WARNING },
+                { "{\"level\":\"error\",\"msg\":\"[error]\",\"peername\":\"203.0.113.9:5\"}", NODE_LINE_WARNING },
+                { "2022-02-18T19:15:53.123456Z [error] 12:34:56 x", NODE_LINE_FAILURE },
+                { "2022-02-18T19:15:53.123456Z [error] 203.0.113.9: x", NODE_LINE_FAILURE },
+                { "2022-02-18T19:15:53.123456Z [error] cannot reach 203.0.113.9:5432 x", NODE_LINE_FAILURE },
+        };
+
+        (void) state;
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                if (node_line_classify("emqx.log.3", rows[i].line) != rows[i].kind ||
+                                node_line_classify("erlang.log.3", rows[i].line) != rows[i].kind)
+                        fail_msg("wrong: %s", rows[i].line);
+}
+
+static void take_kind(const char *file, const char *line, void *userdata) {
+        *(NodeLineKind *) userdata = node_line_classify(file, line);
+}
+
+/* Its name fills all that is kept of the line, and more. */
+static void nor_can_they_with_a_name_that_is_too_long(void **state) {
+        _cleanup_free_ char *name = malloc(8192), *line = NULL;
+        NodeLineKind kind = NODE_LINE_OTHER;
+        Fixture *f = *state;
+
+        assert_non_null(name);
+        memset(name, 'x', 8191);
+        name[8191] = 0;
+        assert_true(asprintf(&line, "2022-02-18T19:15:53.123456Z [error] %s@10.0.0.9:5 x\n", name) > 0);
+        append(f, "emqx.log.1", line);
+        assert_int_equal(node_log_read(f->log, take_kind, &kind), 0);
+        assert_int_equal(kind, NODE_LINE_WARNING);
+}
+
 static void marks_go_on_where_they_were_made(void **state) {
         Fixture *f = *state;
         _cleanup_strv_ char **marks = NULL;
@@ -362,6 +412,8 @@ int main(void) {
                 cmocka_unit_test(failures_are_told_from_warnings),
                 cmocka_unit_test(a_normal_start_is_quiet),
                 cmocka_unit_test(clients_cannot_decide_with_what_they_write),
+                cmocka_unit_test(nor_can_they_before_they_connect_or_on_the_console),
+                cmocka_unit_test_setup_teardown(nor_can_they_with_a_name_that_is_too_long, set_up, tear_down),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
