@@ -361,6 +361,9 @@ static const struct {
         int kind;
 } patterns[] = {
         { "esockd_connection_sup", NULL, WARNING },           /* a connection failed, not the node */
+        { "Ranch listener ", "connection process", WARNING }, /* the same, of HTTP and WebSocket */
+        { "[MQTT/WS] ", NULL, WARNING },                      /* the same, before its peer is noted */
+        { "Authorization Failure", NULL, WARNING },           /* somebody's at the dashboard */
         { "is running now!", NULL, RUNNING },                 /* the last act of emqx_app:start/2 */
         { "Error generating configuration", NULL, FATAL },    /* cuttlefish refused emqx.conf */
         { "attempted to set unknown variable", NULL, FATAL }, /* which key it was */

@@ -343,6 +343,23 @@ static void nor_can_they_before_they_connect_or_on_the_console(void **state) {
                         fail_msg("wrong: %s", rows[i].line);
 }
 
+/* Over HTTP and WebSocket EMQX does not say whom a line is about. */
+static void nor_can_they_over_http(void **state) {
+        static const char *const lines[] = {
+                "2022-02-18T19:15:53.123456Z [error] [MQTT/WS] Illegal cookie",
+                "2022-02-18T19:15:53.123456Z [error] [Dashboard] Authorization Failure: username=Failed to read, reason=x",
+                "2022-02-18T19:15:53.123456Z [error] Ranch listener 'mqtt:ws:8083', connection process <0.1.0>, stream 1 had",
+                "2022-02-18T19:15:53.123456Z [error] Ranch listener 'mqtt:ws:8083' had connection process started with x",
+        };
+
+        (void) state;
+        for (size_t i = 0; i < ELEMENTSOF(lines); i++)
+                assert_int_equal(node_line_classify("emqx.log.1", lines[i]), NODE_LINE_WARNING);
+        assert_int_equal(node_line_classify("emqx.log.1",
+                                         "2022-02-18T19:15:53.123456Z [error] Failed to start Ranch listener x"),
+                        NODE_LINE_FAILURE);
+}
+
 static void take_kind(const char *file, const char *line, void *userdata) {
         *(NodeLineKind *) userdata = node_line_classify(file, line);
 }
@@ -413,6 +430,7 @@ int main(void) {
                 cmocka_unit_test(a_normal_start_is_quiet),
                 cmocka_unit_test(clients_cannot_decide_with_what_they_write),
                 cmocka_unit_test(nor_can_they_before_they_connect_or_on_the_console),
+                cmocka_unit_test(nor_can_they_over_http),
                 cmocka_unit_test_setup_teardown(nor_can_they_with_a_name_that_is_too_long, set_up, tear_down),
         };
 
