@@ -26,6 +26,7 @@
 #define RUNNER_GONE_USEC (300 * USEC_PER_MSEC)
 #define PROBE_LOOK_USEC (500 * USEC_PER_MSEC) /* the same, where looking costs a connection */
 #define PROBE_TIMEOUT_USEC (2 * USEC_PER_SEC)
+#define CONSOLE_SILENT_USEC (5 * USEC_PER_SEC) /* run_erl writes to its log before it starts anything */
 #define WARNINGS_MAX 3
 #define PASSWORD_BYTES_MAX 4096
 #define COMMAND_UNIT "emqx-upgrade-step-command-%016" PRIx64 ".service"
@@ -328,6 +329,8 @@ typedef struct Starting {
         usec_t probed_usec, looked_usec;
         bool said_running;
         bool found_running; /* by a conductor that came back: its last words were said before */
+        bool console_seen;  /* something was written to erlang.log.N */
+        usec_t job_ended_usec;
         bool runner_seen;
         usec_t missing_since_usec; /* it was seen, and has not been since then; 0: it is there */
         char *reason;              /* the first line that says why it cannot succeed */
@@ -369,6 +372,7 @@ static void on_log_line(const char *file, const char *line, void *userdata) {
                 break;
         case NODE_LINE_OTHER: break;
         }
+        s->console_seen = s->console_seen || startswith(file, "erlang.log.");
         (void) free_and_strdup(&s->last, line);
 }
 
@@ -425,6 +429,16 @@ static bool runner_is_gone(Starting *s, usec_t now) {
         return s->missing_since_usec != 0 && now - s->missing_since_usec >= RUNNER_GONE_USEC;
 }
 
+/* Whether "is running now!" is not to be waited for: it was said before, or goes elsewhere, as with a unit that has the
+ * node in its foreground, where no run_erl writes a log. */
+static bool console_is_silent(Starting *s, usec_t now) {
+        if (!job_ended(s->job, NULL))
+                return false;
+        if (s->job_ended_usec == 0)
+                s->job_ended_usec = now;
+        return s->found_running || (!s->console_seen && now - s->job_ended_usec >= CONSOLE_SILENT_USEC);
+}
+
 /* For manager_wait(): 1 ready, 0 not yet, -ECANCELED cannot become so. */
 static int ready_or_hopeless(void *userdata) {
         Starting *s = userdata;
@@ -443,7 +457,7 @@ static int ready_or_hopeless(void *userdata) {
         if (job_ended(s->job, &result) && !streq(result, "done"))
                 return -ECANCELED;
 
-        if (s->found_running && now - s->probed_usec >= PROBE_LOOK_USEC && job_ended(s->job, NULL)) {
+        if (now - s->probed_usec >= PROBE_LOOK_USEC && console_is_silent(s, now)) {
                 s->probed_usec = now;
                 return answers(s->c);
         }

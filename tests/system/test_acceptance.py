@@ -3,7 +3,8 @@
 
 import pytest
 
-from upgrade import DONE, ROLLED_BACK, assert_node_is, events, exit_status, running_version, start, status, wait_for_end
+from upgrade import (DONE, ROLLED_BACK, assert_node_is, events, exit_status, running_version, start, status, wait_for_end,
+                     wait_until_it_serves)
 
 
 def configure(m, lines):
@@ -125,3 +126,15 @@ def test_node_that_cannot_be_asked_is_upgraded_and_says_so(node):
     told = {e["EMQX_UPGRADE_CHECK"]: e["MESSAGE"] for e in events(node) if e["EMQX_UPGRADE_EVENT"].startswith("check-")}
     assert "not to be asked: status, broker, statistics, listeners, plugins, modules" in told["baseline"]
     assert "not compared" in told["plugins"] and "not compared" not in told["tables"] + told["alarms"] + told["mqtt"]
+
+
+def test_node_without_a_console_log_is_ready_when_it_answers(node):
+    """In the foreground of its unit nobody writes erlang.log.N: what the node says is in the journal."""
+    node.write("/etc/systemd/system/emqx.service.d/mine.conf",
+               "[Service]\nType=simple\nExecStart=\nExecStart=/usr/bin/emqx foreground\n", mode=0o644)
+    node.run(f"systemctl stop emqx; rm {node.log}/erlang.log.*; systemctl daemon-reload; systemctl start emqx")
+    wait_until_it_serves(node)
+    configure(node, "StartTimeoutSec=60s")
+    assert start(node).returncode == 0, events(node)[-1]
+    assert_node_is(node, "4.4.0")
+    assert not node.run(f"ls {node.log}/erlang.log.*", check=False).stdout
