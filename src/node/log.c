@@ -11,7 +11,8 @@
 #include "base/sha256.h"
 #include "base/time.h"
 
-#define FILES_MAX 64
+#define RINGS 2 /* that of run_erl, and that of EMQX's logger */
+#define RING_FILES_MAX 64
 #define LINE_BYTES_MAX 4096
 #define TAIL_BYTES_MAX 64
 #define WATCHED (IN_CREATE | IN_MODIFY | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_DELETE_SELF | IN_MOVE_SELF)
@@ -38,9 +39,19 @@ struct NodeLog {
         int dir_fd;
         int inotify_fd;
         bool stale;
-        LogFile *files[FILES_MAX];
+        LogFile *files[2 * RINGS * RING_FILES_MAX]; /* in a scan, those of the one before too */
         size_t n_files;
+        struct timespec left_out[RINGS]; /* the newest of those that were too many */
 };
+
+/* The newest files of one ring, as a scan comes across them. */
+typedef struct Ring {
+        struct RingFile {
+                char name[NAME_MAX + 1];
+                struct timespec mtime;
+        } files[RING_FILES_MAX + 1];
+        size_t n;
+} Ring;
 
 typedef struct Sink {
         void (*on_line)(const char *file, const char *line, void *userdata);
@@ -71,6 +82,10 @@ static bool is_log_name(const char *name) {
                 return true;
         number = startswith(name, "erlang.log.") ?: startswith(name, "emqx.log.");
         return number && *number && number[strspn(number, "0123456789")] == 0;
+}
+
+static size_t ring_of(const char *name) {
+        return startswith(name, "erlang.log.") ? 0 : 1;
 }
 
 static void flush_line(LogFile *f, const Sink *sink) {
@@ -137,6 +152,12 @@ static void follow(LogFile *f, const Sink *sink) {
         (void) remember_tail(f);
 }
 
+static int compare_times(const struct timespec *a, const struct timespec *b) {
+        if (a->tv_sec != b->tv_sec)
+                return a->tv_sec < b->tv_sec ? -1 : 1;
+        return (a->tv_nsec > b->tv_nsec) - (a->tv_nsec < b->tv_nsec);
+}
+
 static LogFile *find_file(NodeLog *log, const struct stat *st) {
         for (size_t i = 0; i < log->n_files; i++)
                 if (log->files[i]->dev == st->st_dev && log->files[i]->ino == st->st_ino)
@@ -144,7 +165,8 @@ static LogFile *find_file(NodeLog *log, const struct stat *st) {
         return NULL;
 }
 
-/* Root reads what the broker's user may have put there: no links, no FIFOs, not without end. */
+/* Root reads what the broker's user may have put there: no links, no FIFOs, not without end. What was left out before
+ * has come back because another file is gone: nothing in it is new. */
 static int note_file(NodeLog *log, const char *name, bool from_end) {
         _cleanup_close_ int fd = -1;
         struct stat st;
@@ -158,7 +180,7 @@ static int note_file(NodeLog *log, const char *name, bool from_end) {
         if (f)
                 f->fresh = was_begun_anew(f, st.st_size);
         else {
-                if (log->n_files == FILES_MAX)
+                if (log->n_files == ELEMENTSOF(log->files))
                         return 0;
                 f = calloc(1, sizeof(*f));
                 if (!f)
@@ -166,7 +188,8 @@ static int note_file(NodeLog *log, const char *name, bool from_end) {
                 f->fd = TAKE_FD(fd);
                 f->dev = st.st_dev;
                 f->ino = st.st_ino;
-                f->offset = from_end ? st.st_size : 0;
+                if (from_end || compare_times(&st.st_mtim, &log->left_out[ring_of(name)]) <= 0)
+                        f->offset = st.st_size;
                 f->fresh = true;
                 (void) remember_tail(f);
                 log->files[log->n_files++] = f;
@@ -184,18 +207,38 @@ static int by_age(const void *a, const void *b) {
 
         if (x->fresh != y->fresh)
                 return x->fresh ? 1 : -1;
-        if (x->mtime.tv_sec != y->mtime.tv_sec)
-                return x->mtime.tv_sec < y->mtime.tv_sec ? -1 : 1;
-        if (x->mtime.tv_nsec != y->mtime.tv_nsec)
-                return x->mtime.tv_nsec < y->mtime.tv_nsec ? -1 : 1;
-        return strverscmp(x->name, y->name);
+        return compare_times(&x->mtime, &y->mtime) ?: strverscmp(x->name, y->name);
+}
+
+static int by_newness(const void *a, const void *b) {
+        const struct RingFile *x = a, *y = b;
+
+        return compare_times(&y->mtime, &x->mtime) ?: strverscmp(y->name, x->name);
+}
+
+/* Where there are too many the oldest is left out: what is written goes to the newest. */
+static void ring_add(Ring *ring, const char *name, const struct stat *st, struct timespec *left_out) {
+        struct RingFile *f = ring->files + ring->n++;
+
+        (void) snprintf(f->name, sizeof(f->name), "%s", name);
+        f->mtime = st->st_mtim;
+        if (ring->n < ELEMENTSOF(ring->files))
+                return;
+        qsort(ring->files, ring->n, sizeof(*ring->files), by_newness);
+        f = ring->files + --ring->n;
+        if (compare_times(&f->mtime, left_out) > 0)
+                *left_out = f->mtime;
 }
 
 /* Looks which files there are. */
 static int scan(NodeLog *log, bool from_end) {
+        _cleanup_free_ Ring *rings = calloc(RINGS, sizeof(*rings));
+        struct stat st;
         DIR *dir;
         int fd, r = 0;
 
+        if (!rings)
+                return -ENOMEM;
         for (size_t i = 0; i < log->n_files; i++) {
                 log->files[i]->present = log->files[i]->fresh = false;
                 log->files[i]->mtime = (struct timespec){ 0 };
@@ -210,10 +253,18 @@ static int scan(NodeLog *log, bool from_end) {
                 safe_close(fd);
                 return r;
         }
-        for (struct dirent *e; r >= 0 && (e = readdir(dir));)
-                if (is_log_name(e->d_name))
-                        r = note_file(log, e->d_name, from_end);
+        for (struct dirent *e; (e = readdir(dir));) {
+                size_t i = ring_of(e->d_name);
+
+                if (is_log_name(e->d_name) && fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) >= 0 &&
+                                S_ISREG(st.st_mode))
+                        ring_add(&rings[i], e->d_name, &st, &log->left_out[i]);
+        }
         (void) closedir(dir);
+
+        for (size_t i = 0; i < RINGS; i++)
+                for (size_t j = 0; r >= 0 && j < rings[i].n; j++)
+                        r = note_file(log, rings[i].files[j].name, from_end);
 
         qsort(log->files, log->n_files, sizeof(*log->files), by_age);
         return r;

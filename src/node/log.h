@@ -2,7 +2,8 @@
 #pragma once
 
 /* NodeLog: follows erlang.log.N and emqx.log.N of one directory from now on: what is appended, files that begin
- * anew, and new ones. What stood there before is never reported. Does not log.
+ * anew, and new ones. What stood there before is never reported. Of more than 64 of either it follows the newest. Does
+ * not log.
  *
  *     open: sizes remembered ──▶ poll node_log_fd() ──▶ node_log_read() ──▶ poll … */
 

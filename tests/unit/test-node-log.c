@@ -182,6 +182,58 @@ static void other_files_are_passed_over(void **state) {
         assert_said(f, "emqx.log|unrotated\n");
 }
 
+static void put_old(Fixture *f, const char *name, time_t sec) {
+        const struct timespec times[2] = { { .tv_sec = sec }, { .tv_sec = sec } };
+        _cleanup_free_ char *path = NULL;
+
+        append(f, name, "old line\n");
+        assert_true(asprintf(&path, "%s/%s", f->directory, name) > 0);
+        assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static void of_too_many_files_the_oldest_are_left_out(void **state) {
+        Fixture *f = *state;
+        char name[32];
+
+        f->log = node_log_free(f->log);
+        for (int i = 1; i <= 200; i++) { /* 150 is the newest, and 151 the oldest: begun anew next */
+                (void) snprintf(name, sizeof(name), "emqx.log.%i", i);
+                put_old(f, name, i <= 150 ? 1000 + i : i);
+        }
+        put_old(f, "erlang.log.1", 1);
+        assert_int_equal(node_log_open(f->directory, NULL, &f->log, NULL), 0);
+
+        append(f, "erlang.log.1", "in 1\n");
+        assert_said(f, "erlang.log.1|in 1\n");
+        append(f, "erlang.log.2", "in 2\n");
+        assert_said(f, "erlang.log.2|in 2\n");
+        append(f, "emqx.log.150", "in 150\n");
+        assert_said(f, "emqx.log.150|in 150\n");
+        begin_anew(f, "emqx.log.151", "in 151\n");
+        assert_said(f, "emqx.log.151|in 151\n");
+}
+
+static void what_was_left_out_and_comes_back_is_not_new(void **state) {
+        Fixture *f = *state;
+        char name[32];
+
+        f->log = node_log_free(f->log);
+        for (int i = 1; i <= 100; i++) {
+                (void) snprintf(name, sizeof(name), "emqx.log.%i", i);
+                put_old(f, name, i);
+        }
+        assert_int_equal(node_log_open(f->directory, NULL, &f->log, NULL), 0);
+        for (int i = 90; i <= 100; i++) {
+                _cleanup_free_ char *path = NULL;
+
+                assert_true(asprintf(&path, "%s/emqx.log.%i", f->directory, i) > 0);
+                assert_int_equal(unlink(path), 0);
+        }
+        assert_said(f, "");
+        append(f, "emqx.log.90", "new\n");
+        assert_said(f, "emqx.log.90|new\n");
+}
+
 static void long_and_binary_lines_are_tamed(void **state) {
         static const char nul[] = "a\0b\n";
         Fixture *f = *state;
@@ -422,6 +474,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(a_truncated_file_is_read_from_its_beginning, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_renamed_file_is_the_same_file, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(other_files_are_passed_over, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(of_too_many_files_the_oldest_are_left_out, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(what_was_left_out_and_comes_back_is_not_new, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(long_and_binary_lines_are_tamed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_lost_directory_is_noticed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(marks_go_on_where_they_were_made, set_up, tear_down),
