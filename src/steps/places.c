@@ -10,12 +10,98 @@
 #include "archive/tree.h"
 #include "base/fileio.h"
 
+#define MOUNTS_BYTES_MAX (16 * 1024 * 1024)
+
 /* Whether path is dir, or below it. Both are without symbolic links. */
 static bool is_within(const char *path, const char *dir) {
         const char *rest = startswith(path, streq(dir, "/") ? "" : dir);
 
         return rest && (*rest == 0 || *rest == '/');
 }
+
+/* --- mounts --- */
+
+typedef struct Mount {
+        char *where, *type; /* in the text that they were read from */
+} Mount;
+
+/* proc(5): white space and backslashes are \040 and the like. */
+static void decode_octal(char *s) {
+        char *to = s;
+
+        for (; *s; s++) {
+                size_t n = *s == '\\' ? strspn(s + 1, "01234567") : 0;
+
+                if (n >= 3) {
+                        *to++ = (char) ((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
+                        s += 3;
+                } else
+                        *to++ = *s;
+        }
+        *to = 0;
+}
+
+/* proc(5): id parent device root where options … - type source. *rest is what is left of the table. */
+static bool next_mount(char **rest, Mount *ret) {
+        for (char *line; (line = strsep(rest, "\n"));) {
+                char *type = strstr(line, " - "), *where = line;
+
+                for (size_t i = 0; i < 4 && where; i++)
+                        where = (where = strchr(where, ' ')) ? where + 1 : NULL;
+                if (!type || !where || where > type)
+                        continue;
+                type += strlen(" - ");
+                where[strcspn(where, " ")] = 0;
+                type[strcspn(type, " ")] = 0;
+                decode_octal(where);
+                *ret = (Mount){ where, type };
+                return true;
+        }
+        return false;
+}
+
+static int read_mounts(char **ret) {
+        return read_file_at(AT_FDCWD, "/proc/self/mountinfo", MOUNTS_BYTES_MAX, ret, NULL);
+}
+
+/* What would go away with the directory of the old version, or be emptied with it. dpkg leaves what is not its own. */
+static int check_mount(const Plan *p, const char *where, Error *reterr) {
+        static const char advice[] =
+                        "Mount it outside of the directory of the program, and say where that is in emqx.conf or releases/emqx_vars.";
+
+        if (!is_within(where, p->root_dir))
+                return 0;
+        if (streq(p->kind, "rpm") && !streq(where, p->root_dir))
+                return error_set(reterr, -EINVAL, advice,
+                                "%s is a mount point in the directory of the program, which the removal empties",
+                                where);
+        if (!p->beside_dir)
+                return 0;
+        if (streq(where, p->root_dir))
+                return error_set(reterr, -EXDEV, "Extract EMQX into a directory below the mount point.",
+                                "%s is a mount point: it cannot be exchanged with a directory beside it", where);
+        return error_set(reterr, -EXDEV, advice,
+                        "%s is a mount point in the directory of the program: it would stay with the old version",
+                        where);
+}
+
+/* Those of the same file system count too (mount --bind). */
+static int check_mounts(const Plan *p, Error *reterr) {
+        _cleanup_free_ char *table = NULL;
+        char *rest;
+        Mount m;
+        int r;
+
+        r = read_mounts(&table);
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot read the table of mounts: %m");
+        rest = table;
+        while (r >= 0 && next_mount(&rest, &m))
+                r = check_mount(p, m.where, reterr);
+        return r;
+}
+
+/* --- what a place may be --- */
 
 /* What belongs to others: a tree that has one of these in it would take it back to an older state with it. */
 static const char *const foreign[] = { STATE_DIR, RUNTIME_DIR, "/bin", "/boot", "/dev", "/etc/emqx-upgrade",
@@ -30,7 +116,6 @@ static int refuse(const char *path, const char *what, const char *advice, Error 
 static int check_below_program(
                 const Plan *p, const char *path, const char *real, const char *link, const char *what, Error *reterr) {
         static const char advice[] = "Move it, and say where it is in emqx.conf.";
-        struct stat st, program;
 
         if (streq(real, p->root_dir))
                 return refuse(path, what, advice, reterr, "is that of the program itself");
@@ -44,11 +129,6 @@ static int check_below_program(
         if (link)
                 return refuse(path, what, advice, reterr,
                                 "is a symbolic link in the directory of the program, which the removal deletes");
-        if (stat(real, &st) < 0 || stat(p->root_dir, &program) < 0)
-                return error_set(reterr, -errno, NULL, "The %s directory %s: %m", what, path);
-        if (st.st_dev != program.st_dev)
-                return refuse(path, what, advice, reterr,
-                                "is a mount point in the directory of the program, which the removal empties");
         return 0;
 }
 
@@ -179,7 +259,9 @@ int places_find(Plan *p, const Node *n, Error *reterr) {
         if (!etc || !data)
                 return -ENOMEM;
 
-        r = add_place(p, "etc", n->etc_dir, "configuration", "RUNNER_ETC_DIR in emqx_vars", false, reterr);
+        r = check_mounts(p, reterr);
+        if (r >= 0)
+                r = add_place(p, "etc", n->etc_dir, "configuration", "RUNNER_ETC_DIR in emqx_vars", false, reterr);
         if (r >= 0)
                 r = add_place(p, "data", n->data_dir, "data", "RUNNER_DATA_DIR in emqx_vars", false, reterr);
         if (r >= 0)
@@ -271,26 +353,21 @@ int places_write_paths(const Plan *p, char ***ret) {
 }
 
 char *place_filesystem(const char *path) {
-        _cleanup_free_ char *table = NULL, *real = realpath(path, NULL), *best = NULL;
-        size_t size, longest = 0;
+        _cleanup_free_ char *table = NULL, *real = realpath(path, NULL);
+        const char *best = NULL;
+        size_t longest = 0;
         char *rest;
+        Mount m;
 
-        if (!real || read_file_at(AT_FDCWD, "/proc/self/mountinfo", 16 * 1024 * 1024, &table, &size) < 0)
+        if (!real || read_mounts(&table) < 0)
                 return strdup("?");
         rest = table;
-        for (char *line; (line = strsep(&rest, "\n"));) {
-                char where[PATH_MAX], type[64];
-                const char *fields = strstr(line, " - ");
-
-                /* proc(5): id parent device root where options … - type source. A later mount hides an earlier one. */
-                if (!fields || sscanf(line, "%*s %*s %*s %*s %4095s", where) != 1 ||
-                                sscanf(fields, " - %63s", type) != 1)
+        while (next_mount(&rest, &m)) {
+                /* A later mount hides an earlier one. */
+                if (!is_within(real, m.where) || strlen(m.where) < longest)
                         continue;
-                if (!is_within(real, where) || strlen(where) < longest)
-                        continue;
-                longest = strlen(where);
-                if (free_and_strdup(&best, type) < 0)
-                        return NULL;
+                longest = strlen(m.where);
+                best = m.type;
         }
-        return best ? TAKE_PTR(best) : strdup("?");
+        return strdup(best ?: "?");
 }

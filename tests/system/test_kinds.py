@@ -180,12 +180,24 @@ def test_links_within_a_zips_directory_are_made_again(node_factory):
     assert tree(node, "/srv/emqx/data") == before
 
 
-def test_zip_is_found_where_the_unit_starts_it(node_factory):
+@pytest.mark.parametrize("script, says", [
+    ("mount --bind /opt/emqx /opt/emqx", "/opt/emqx is a mount point: it cannot be exchanged"),
+    ("mount --bind /opt/emqx/data/mnesia /opt/emqx/data/mnesia", "/opt/emqx/data/mnesia is a mount point in the directory of the program"),
+])
+def test_mount_point_that_the_exchange_of_a_zip_would_move_is_refused(node_factory, script, says):
     node = node_factory(kind="zip")
-    node.run("systemctl stop emqx; systemctl reset-failed emqx; mkdir /srv/apps; mv /opt/emqx /srv/apps/mqtt; "
-             "sed -i s,/opt/emqx,/srv/apps/mqtt, /etc/systemd/system/emqx.service; systemctl daemon-reload; systemctl start emqx", timeout=120)
-    node.bin_dir = "/srv/apps/mqtt/bin"
+    node.run(script)
+    refused(node, says=[says])
+    assert node.run("grep REL_VSN /opt/emqx/releases/emqx_vars").stdout == 'REL_VSN="4.3.12"\n'
+
+
+def test_zip_is_found_where_the_unit_starts_it(node_factory):
+    """Below /home, which is a mount of the conductor's own (ProtectHome=)."""
+    node = node_factory(kind="zip")
+    node.run("systemctl stop emqx; systemctl reset-failed emqx; mkdir /home/apps; mv /opt/emqx /home/apps/mqtt; "
+             "sed -i s,/opt/emqx,/home/apps/mqtt, /etc/systemd/system/emqx.service; systemctl daemon-reload; systemctl start emqx", timeout=120)
+    node.bin_dir = "/home/apps/mqtt/bin"
     wait_until_it_serves(node)
-    assert "(zip, x86_64) in /srv/apps/mqtt" in node.run("emqx-upgrade plan 4.4.0").stdout
+    assert "(zip, x86_64) in /home/apps/mqtt" in node.run("emqx-upgrade plan 4.4.0").stdout
     assert start(node).returncode == 0, events(node)[-1]
-    assert node.run("grep REL_VSN /srv/apps/mqtt/releases/emqx_vars").stdout == 'REL_VSN="4.4.0"\n'
+    assert node.run("grep REL_VSN /home/apps/mqtt/releases/emqx_vars").stdout == 'REL_VSN="4.4.0"\n'
