@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <search.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include "archive/copy.h"
@@ -52,7 +53,25 @@ static int link_seen(void **links, const struct stat *st, const ManifestEntry *e
 typedef struct Measure {
         TreeSize size;
         void *links;
+        int dir_fd;
+        bool changeable;
+        Error *reterr;
 } Measure;
+
+static int check_changeable(const Measure *s, const WalkNode *n) {
+        int dir_fd = n->parent ? n->parent->fd : s->dir_fd;
+        const char *what;
+        struct statx sx;
+
+        if (!S_ISREG(n->st.st_mode) && !S_ISDIR(n->st.st_mode))
+                return 0;
+        if (statx(dir_fd, n->name, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, 0, &sx) < 0) /* it has vanished */
+                return 0;
+        what = sx.stx_attributes & STATX_ATTR_IMMUTABLE         ? "immutable"
+                        : sx.stx_attributes & STATX_ATTR_APPEND ? "append-only"
+                                                                : NULL;
+        return what ? where_error(s->reterr, -EPERM, s->dir_fd, n->path, "is %s, so it cannot be replaced", what) : 0;
+}
 
 static int measure_visit(WalkNode *n, void *userdata) {
         const ManifestEntry *none;
@@ -60,7 +79,9 @@ static int measure_visit(WalkNode *n, void *userdata) {
         int r;
 
         s->size.n_entries += n->parent ? 1 : 0;
-        r = link_seen(&s->links, &n->st, NULL, &none);
+        r = s->changeable ? check_changeable(s, n) : 0;
+        if (r >= 0)
+                r = link_seen(&s->links, &n->st, NULL, &none);
         if (r < 0)
                 return r;
         if (r == 0 && (S_ISREG(n->st.st_mode) || S_ISDIR(n->st.st_mode) || S_ISLNK(n->st.st_mode)))
@@ -70,19 +91,26 @@ static int measure_visit(WalkNode *n, void *userdata) {
         return S_ISDIR(n->st.st_mode) ? WALK_DESCEND : WALK_SKIP;
 }
 
-int tree_measure(int dir_fd, TreeSize *ret, Error *reterr) {
-        Measure s = { 0 };
+static int measure(Measure *s, TreeSize *ret) {
         int r;
 
-        r = walk(&(Walk){ .root_fd = dir_fd,
+        r = walk(&(Walk){ .root_fd = s->dir_fd,
                         .visit = measure_visit,
-                        .userdata = &s,
+                        .userdata = s,
                         .serving = true,
-                        .reterr = reterr });
-        tdestroy(s.links, free);
+                        .reterr = s->reterr });
+        tdestroy(s->links, free);
         if (r >= 0)
-                *ret = s.size;
+                *ret = s->size;
         return r;
+}
+
+int tree_measure(int dir_fd, TreeSize *ret, Error *reterr) {
+        return measure(&(Measure){ .dir_fd = dir_fd, .reterr = reterr }, ret);
+}
+
+int tree_measure_changeable(int dir_fd, TreeSize *ret, Error *reterr) {
+        return measure(&(Measure){ .dir_fd = dir_fd, .changeable = true, .reterr = reterr }, ret);
 }
 
 /* --- names --- */

@@ -41,6 +41,10 @@ typedef struct TreeSize {
 /* What vanishes meanwhile is not counted. */
 int tree_measure(int dir_fd, TreeSize *ret, Error *reterr);
 
+/* The same of a tree that is to be changed: -EPERM where it, or a file or directory in it, is immutable or append-only
+ * (chattr(1)). */
+int tree_measure_changeable(int dir_fd, TreeSize *ret, Error *reterr);
+
 /* Whether func says yes to the name of anything below dir_fd: 1 or 0. Names alone are read, so it is far quicker than to look
  * at the files. The tree is not in use. */
 int tree_has_name(int dir_fd, bool (*func)(const char *name), Error *reterr);

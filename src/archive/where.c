@@ -11,6 +11,8 @@ static const char *advice(int r) {
         case ENOSPC:
         case EDQUOT: return "Make room on that file system and try again.";
         case EMFILE: return "The tree is very deep: raise LimitNOFILE=.";
+        case EPERM:
+                return "Where a file is immutable or append-only (lsattr -R shows it), take that away for the time of the upgrade: chattr -i, chattr -a.";
         case EBUSY: return "Find out what uses it while the node is stopped, for example with fuser(1).";
         case EROFS: return "Mount the file system writable.";
         case EIO: return "Look for disk errors in the kernel's log.";

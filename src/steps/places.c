@@ -234,13 +234,32 @@ static int measure(Plan *p, Error *reterr) {
 
                 if (fd < 0)
                         return error_set(reterr, -errno, NULL, "Cannot open %s: %m", p->trees[i].real);
-                r = tree_measure(fd, &size, reterr);
+                r = tree_measure_changeable(fd, &size, reterr);
                 if (r < 0)
                         return r;
                 p->trees[i].bytes = size.allocated_bytes;
                 p->trees[i].entries = size.n_entries;
         }
         return 0;
+}
+
+/* What a package's scripts do to all that is in a directory fails at one such file, on the way back too. */
+static int check_changeable(const char *path, Error *reterr) {
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        TreeSize size;
+
+        if (fd < 0) /* chown -R and rm -r do not follow a link */
+                return errno == ENOENT || errno == ENOTDIR || errno == ELOOP
+                                ? 0
+                                : error_set(reterr, -errno, NULL, "Cannot open %s: %m", path);
+        return tree_measure_changeable(fd, &size, reterr);
+}
+
+/* The postinst of a .deb does it to the logs too. */
+static int check_program(const Plan *p, Error *reterr) {
+        int r = check_changeable(p->root_dir, reterr);
+
+        return r >= 0 && streq(p->kind, "deb") ? check_changeable("/var/log/emqx", reterr) : r;
 }
 
 static char *path_join(const char *dir, const char *name) {
@@ -279,7 +298,9 @@ int places_find(Plan *p, const Node *n, Error *reterr) {
                                 false, reterr);
         if (r >= 0)
                 r = drop_inner(p);
-        return r < 0 ? r : measure(p, reterr);
+        if (r >= 0)
+                r = measure(p, reterr);
+        return r < 0 ? r : check_program(p, reterr);
 }
 
 static int make_link_again(Context *c, const PlanTree *t, bool back, Error *reterr) {

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bad input is refused with a message that names the thing, the documented exit status, and an untouched node."""
 
+import subprocess
+
 import pytest
 
 from upgrade import PACKAGES, REFUSED, STATE, assert_nothing_is_left, events, exit_status, node_files, start
@@ -123,6 +125,16 @@ def test_lock_of_the_package_manager_is_waited_for_and_named(untouched):
     waiting = [e for e in told if e["EMQX_UPGRADE_EVENT"] == "waiting"]
     assert waiting and "python3" in waiting[0]["MESSAGE"] or "flock" in waiting[0]["MESSAGE"]
     assert "did not release the lock" in told[-1]["EMQX_UPGRADE_ERROR"]
+
+
+@pytest.mark.parametrize("attribute, path, says", [
+    ("i", "/etc/emqx/acl.conf", "immutable"), ("a", "/usr/lib/emqx/bin", "append-only"), ("a", "/var/log/emqx/erlang.log.1", "append-only")])
+def test_file_that_the_package_could_not_change(untouched, attribute, path, says):
+    subprocess.run(["chattr", f"+{attribute}", untouched.path(path)], check=True)
+    try:
+        refused(untouched, says=[f"{path}: is {says}"])
+    finally:
+        subprocess.run(["chattr", f"-{attribute}", untouched.path(path)], check=True)
 
 
 def test_masked_unit(untouched):

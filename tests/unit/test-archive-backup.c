@@ -2,6 +2,8 @@
 
 #include "test-archive-tree.h"
 
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 
@@ -90,6 +92,48 @@ static void measure_counts_hard_links_once(void **state) {
         assert_int_equal(size.apparent_bytes, manifest_n_bytes(f->manifest));
         assert_int_equal(size.n_entries, manifest_n_entries(f->manifest) - 1);
         assert_true(size.allocated_bytes > 15 * 4096 && size.allocated_bytes < 16 * (uint64_t) MIB);
+}
+
+/* As chattr(1) does it; 0: as before. */
+static void put_attributes(int dir_fd, const char *name, int attributes) {
+        int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), now;
+
+        assert_true(fd >= 0);
+        assert_return_code(ioctl(fd, FS_IOC_GETFLAGS, &now), errno);
+        now = (now & ~(FS_IMMUTABLE_FL | FS_APPEND_FL)) | attributes;
+        assert_return_code(ioctl(fd, FS_IOC_SETFLAGS, &now), errno);
+        close(fd);
+}
+
+static void what_cannot_be_changed_is_named(void **state) {
+        static const struct {
+                const char *name, *says;
+                int attributes;
+        } cases[] = {
+                { "mnesia/table.DCD", "/live/mnesia/table.DCD: is immutable, so it cannot be replaced",
+                                FS_IMMUTABLE_FL },
+                { "acl.conf", "/live/acl.conf: is append-only, so it cannot be replaced", FS_APPEND_FL },
+                { "mnesia.d", "/live/mnesia.d: is append-only, so it cannot be replaced", FS_APPEND_FL },
+                { ".", "/live: is immutable, so it cannot be replaced", FS_IMMUTABLE_FL },
+        };
+        Fixture *f = *state;
+        TreeSize size, changeable;
+
+        put_tree(f->live);
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                _cleanup_(error_done) Error e = ERROR_NULL;
+                int r;
+
+                put_attributes(f->live, cases[i].name, cases[i].attributes);
+                assert_done(f, tree_measure(f->live, &size, &f->error));
+                r = tree_measure_changeable(f->live, &changeable, &e);
+                put_attributes(f->live, cases[i].name, 0);
+                assert_int_equal(r, -EPERM);
+                assert_true(endswith(e.message, cases[i].says));
+                assert_non_null(strstr(e.advice, "chattr -i"));
+        }
+        assert_done(f, tree_measure_changeable(f->live, &changeable, &f->error));
+        assert_memory_equal(&changeable, &size, sizeof(size));
 }
 
 static bool is_new_default(const char *name) {
@@ -377,6 +421,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(what_an_earlier_attempt_left_is_removed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(ten_gib_of_hole_take_no_room, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(measure_counts_hard_links_once, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(what_cannot_be_changed_is_named, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_name_is_found_at_any_depth, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(trees_deeper_than_path_max_work, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_tree_too_deep_to_record_is_refused, set_up, tear_down),

@@ -2,7 +2,9 @@
 
 #include "test-util.h"
 
+#include <linux/fs.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 
 #include "base/fileio.h"
@@ -128,6 +130,57 @@ static void mount_points_of_a_deb_are_carried(void **state) {
         unmount(f->program);
 }
 
+static void make_immutable(const char *path, bool immutable) {
+        int fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0644), attributes;
+
+        assert_true(fd >= 0);
+        assert_return_code(ioctl(fd, FS_IOC_GETFLAGS, &attributes), errno);
+        attributes = (attributes & ~FS_IMMUTABLE_FL) | (immutable ? FS_IMMUTABLE_FL : 0);
+        assert_return_code(ioctl(fd, FS_IOC_SETFLAGS, &attributes), errno);
+        close(fd);
+}
+
+static void assert_immutable_is_refused(Fixture *f, const char *kind, const char *path) {
+        _cleanup_free_ char *named = NULL;
+        int r;
+
+        make_immutable(path, true);
+        r = find(f, kind);
+        make_immutable(path, false);
+        assert_int_equal(r, -EPERM);
+        assert_true(asprintf(&named, "%s: is immutable", path) > 0);
+        assert_ptr_equal(strstr(f->error.message, named), f->error.message);
+}
+
+static void immutable_configuration_is_refused(void **state) {
+        Fixture *f = *state;
+        _cleanup_free_ char *certs = path_of(f, "etc/certs"), *key = NULL;
+
+        assert_true(asprintf(&key, "%s/key.pem", certs) > 0);
+        assert_immutable_is_refused(f, "zip", key);
+}
+
+static void immutable_program_is_refused(void **state) {
+        Fixture *f = *state;
+        _cleanup_free_ char *bin = path_of(f, "bin"), *file = NULL;
+
+        assert_true(asprintf(&file, "%s/emqx", bin) > 0);
+        assert_immutable_is_refused(f, "rpm", file);
+}
+
+/* Those of a .deb are in a place that its scripts know. */
+static void immutable_log_of_a_deb_is_refused(void **state) {
+        Fixture *f = *state;
+        _cleanup_free_ char *log = path_of(f, "../log");
+
+        assert_return_code(mount("tmpfs", "/var/log", "tmpfs", 0, NULL), errno);
+        assert_return_code(mkdir("/var/log/emqx", 0755), errno);
+        assert_return_code(mount(log, "/var/log/emqx", NULL, MS_BIND, NULL), errno);
+        assert_immutable_is_refused(f, "deb", "/var/log/emqx/emqx.log.1");
+        unmount("/var/log/emqx");
+        unmount("/var/log");
+}
+
 static void file_system_is_that_of_the_innermost_mount(void **state) {
         _cleanup_free_ char *type = NULL, *inner = NULL;
         Fixture *f = *state;
@@ -146,6 +199,9 @@ int main(void) {
                 TEST(mount_point_within_a_zip_is_refused),
                 TEST(mount_point_within_an_rpm_is_refused),
                 TEST(mount_points_of_a_deb_are_carried),
+                TEST(immutable_configuration_is_refused),
+                TEST(immutable_program_is_refused),
+                TEST(immutable_log_of_a_deb_is_refused),
                 TEST(file_system_is_that_of_the_innermost_mount),
         };
 
