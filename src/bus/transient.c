@@ -168,6 +168,23 @@ static int add_idle(sd_bus_message *message, unsigned version) {
         /* clang-format on */
 }
 
+/* By the names of its files: systemd shows Environment= to everybody, but what is in files to nobody. */
+static int add_environment_of(sd_bus_message *message, const UnitState *s) {
+        int r;
+
+        r = add_strv(message, "Environment", s->environment);
+        if (r >= 0)
+                r = add_strv(message, "PassEnvironment", s->pass_environment);
+        if (r >= 0)
+                r = add_strv(message, "UnsetEnvironment", s->unset_environment);
+        if (r >= 0)
+                r = open_array(message, "EnvironmentFiles", "(sb)");
+        for (size_t i = 0; r >= 0 && i < s->n_environment_files; i++)
+                r = sd_bus_message_append(
+                                message, "(sb)", s->environment_files[i].path, s->environment_files[i].optional);
+        return r < 0 ? r : close_array(message);
+}
+
 static int add_identity(sd_bus_message *message, const TransientUnit *unit) {
         /* clang-format off */
         const struct {
@@ -186,6 +203,8 @@ static int add_identity(sd_bus_message *message, const TransientUnit *unit) {
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(strings); i++)
                 if (strings[i].value)
                         r = sd_bus_message_append(message, "(sv)", strings[i].property, "s", strings[i].value);
+        if (r >= 0 && unit->environment_of)
+                r = add_environment_of(message, unit->environment_of);
         if (r >= 0 && unit->environment)
                 r = add_strv(message, "Environment", unit->environment);
         if (r >= 0 && unit->log_extra_fields)

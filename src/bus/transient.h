@@ -16,13 +16,14 @@
 typedef struct TransientUnit {
         const char *name; /* with its suffix: "emqx-upgrade-step-backup.service" */
         const char *description;
-        char *const *argv;             /* argv[0] absolute; nothing in it is expanded */
-        char *const *environment;      /* NAME=VALUE; NULL: none beside systemd's */
-        char *const *log_extra_fields; /* NAME=VALUE on every journal line of its processes; NULL: none */
-        const char *user;              /* NULL: root */
-        const char *group;             /* NULL: the user's */
-        const char *slice;             /* NULL: system.slice */
-        const char *working_directory; /* NULL: / */
+        char *const *argv;               /* argv[0] absolute; nothing in it is expanded */
+        char *const *environment;        /* NAME=VALUE, for all to see; NULL: none beside systemd's */
+        const UnitState *environment_of; /* the unit whose environment it has, too; NULL: none */
+        char *const *log_extra_fields;   /* NAME=VALUE on every journal line of its processes; NULL: none */
+        const char *user;                /* NULL: root */
+        const char *group;               /* NULL: the user's */
+        const char *slice;               /* NULL: system.slice */
+        const char *working_directory;   /* NULL: / */
 
         usec_t timeout_start_usec; /* 0: none. The step extends it with EXTEND_TIMEOUT_USEC= while it makes progress */
         usec_t timeout_stop_usec;  /* 0: systemd's default */

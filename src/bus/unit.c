@@ -131,6 +131,7 @@ static const struct {
         { "ExecStart",            "a(sasbttttuii)", read_first_command, offsetof(UnitState, exec_start) },
         { "DropInPaths",          "as",     read_strv,              offsetof(UnitState, drop_in_paths) },
         { "Environment",          "as",     read_strv,              offsetof(UnitState, environment) },
+        { "PassEnvironment",      "as",     read_strv,              offsetof(UnitState, pass_environment) },
         { "UnsetEnvironment",     "as",     read_strv,              offsetof(UnitState, unset_environment) },
         { "EnvironmentFiles",     "a(sb)",  read_environment_files, 0 },
         { "Job",                  "(uo)",   read_job,               0 },
@@ -163,6 +164,7 @@ void unit_state_done(UnitState *s) {
         strv_free(s->exec_start);
         strv_free(s->drop_in_paths);
         strv_free(s->environment);
+        strv_free(s->pass_environment);
         strv_free(s->unset_environment);
         for (size_t i = 0; i < s->n_environment_files; i++)
                 free(s->environment_files[i].path);

@@ -28,6 +28,7 @@ typedef struct UnitState {
         char **exec_start;        /* strv: arguments of the first ExecStart=, the program first */
         char **drop_in_paths;     /* strv */
         char **environment;       /* Environment=, strv of NAME=VALUE */
+        char **pass_environment;  /* PassEnvironment=, names */
         char **unset_environment; /* UnsetEnvironment= */
         UnitEnvironmentFile *environment_files;
         size_t n_environment_files;
@@ -80,5 +81,5 @@ int unit_processes(Manager *m, const char *unit, pid_t **ret, size_t *ret_n, Err
 /* The environment as the next start of the service will see it, NAME=VALUE: the manager's environment, Environment=,
  * then EnvironmentFile= in order, later ones winning, less UnsetEnvironment=. PassEnvironment= and what systemd adds
  * itself (HOME, INVOCATION_ID, …) are not in it. -ENOENT and others where a file that is not optional is unreadable.
- * *ret is a strv, the caller's to free. */
+ * For us to read alone: what is in the files may be secret. *ret is a strv, the caller's to free. */
 int unit_environment(Manager *m, const char *unit, char ***ret, Error *reterr);

@@ -10,7 +10,6 @@
 #include "base/fileio.h"
 #include "base/process.h"
 #include "base/strv.h"
-#include "bus/environment.h"
 #include "bus/job.h"
 #include "bus/transient.h"
 #include "bus/unit.h"
@@ -581,21 +580,20 @@ int node_settle(Context *c, Error *reterr) {
 
 int node_command(Context *c, const char *program, char *const *arguments, usec_t timeout_usec, char **ret_output,
                 Error *reterr) {
-        _cleanup_strv_ char **environment = NULL, **fields = NULL, **argv = NULL;
+        _cleanup_unit_state_ UnitState node = UNIT_STATE_NULL;
+        _cleanup_strv_ char **fields = NULL, **argv = NULL;
         _cleanup_free_ char *name = NULL;
         TransientUnit unit = TRANSIENT_UNIT_NULL;
         sd_id128_t random;
         int r, status;
 
-        r = unit_environment(c->manager, c->plan->unit, &environment, reterr);
+        r = unit_state_get(c->manager, c->plan->unit, &node, reterr);
         if (r >= 0)
                 r = sd_id128_randomize(&random);
         if (r < 0)
                 return r;
         /* HOME= too is the unit's, or else systemd's for the user: .erlang.cookie is there. */
-        if (environment_set(&environment, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") <
-                                        0 ||
-                        strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0 ||
+        if (strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0 ||
                         strv_extendf(&argv, "%s/bin/%s", c->plan->root_dir, program) < 0 ||
                         asprintf(&name, COMMAND_UNIT, random.qwords[0]) < 0)
                 return -ENOMEM;
@@ -606,7 +604,7 @@ int node_command(Context *c, const char *program, char *const *arguments, usec_t
         unit.name = name;
         unit.description = "EMQX Upgrade: a command of the node";
         unit.argv = argv;
-        unit.environment = environment;
+        unit.environment_of = &node;
         unit.log_extra_fields = fields;
         unit.user = c->plan->user;
         unit.slice = "emqx-upgrade.slice";

@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 
 #include "base/fileio.h"
-#include "bus/environment.h"
 #include "bus/transient.h"
 #include "bus/unit.h"
 #include "node/setup.h"
@@ -22,8 +21,10 @@
 #define REASONS_MAX 12
 #define HIDDEN_BYTES_MIN 3 /* shorter values ("on", "1") are no secrets, and are in every sentence */
 
-/* Arguments: the runtime's escript, its cuttlefish, then a schema and a file for each that is to be checked. */
-static const char script[] = "escript=$1 cuttlefish=$2 failed=0; shift 2; cd \"$1\" || exit; shift; "
+/* Arguments: the runtime's escript, its cuttlefish, then a schema and a file for each that is to be checked. It sets
+ * what bin/emqx sets itself, since files of the unit's environment would win over Environment=. */
+static const char script[] = "export CUTTLEFISH_ENV_OVERRIDE_PREFIX=EMQX_; "
+                             "escript=$1 cuttlefish=$2 failed=0; shift 2; cd \"$1\" || exit; shift; "
                              "mkdir /tmp/judge || exit; while [ $# -gt 0 ]; do echo \"@ $2\"; "
                              "\"$escript\" \"$cuttlefish\" -i \"$1\" -c \"$2\" -d /tmp/judge generate || failed=1; "
                              "shift 2; done; exit $failed";
@@ -362,23 +363,23 @@ static int question_arguments(const Judge *j, char ***ret) {
 static int ask(Judge *j, Error *reterr) {
         Context *c = j->c;
         _cleanup_free_ char *output = NULL, *last = NULL;
+        _cleanup_unit_state_ UnitState node = UNIT_STATE_NULL;
         _cleanup_strv_ char **fields = NULL;
         _cleanup_strv_ char **argv = NULL;
         TransientUnit unit = TRANSIENT_UNIT_NULL;
         int r, status = 0;
 
         r = question_arguments(j, &argv);
+        if (r >= 0)
+                r = unit_state_get(c->manager, c->plan->unit, &node, reterr);
         if (r < 0)
                 return r;
-        if (environment_set(&j->environment, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin") <
-                                        0 ||
-                        environment_set(&j->environment, "CUTTLEFISH_ENV_OVERRIDE_PREFIX", "EMQX_") < 0 ||
-                        strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0)
+        if (strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0)
                 return -ENOMEM;
         unit.name = JUDGE_UNIT;
         unit.description = "EMQX Upgrade: the new version's check of the configuration";
         unit.argv = argv;
-        unit.environment = j->environment;
+        unit.environment_of = &node;
         unit.log_extra_fields = fields;
         unit.user = c->plan->user;
         unit.slice = "emqx-upgrade.slice";

@@ -68,6 +68,23 @@ def test_environment_of_the_unit_counts(asked):
     assert code != 0 and "mqtt.max_clientid_len" in shown, shown
 
 
+def test_environment_file_of_the_unit_counts_and_is_not_shown(asked):
+    """Not in what is asked of systemd either, which shows Environment= of a unit to everybody."""
+    m = asked
+    m.write("/etc/emqx-node.env", "EMQX_MQTT__MAX_CLIENTID_LEN=s3cr3t-value\nCUTTLEFISH_ENV_OVERRIDE_PREFIX=OTHER_\n", mode=0o600)
+    m.write("/etc/systemd/system/emqx.service.d/env.conf", "[Service]\nEnvironmentFile=/etc/emqx-node.env\n", mode=0o644)
+    m.run("systemctl daemon-reload && systemd-run -q --unit=monitor -p StandardOutput=file:/root/monitored "
+          "-p StandardError=file:/root/monitoring busctl monitor")
+    m.wait_until(lambda: m.run("grep -q '^Monitoring' /root/monitoring", check=False).returncode == 0)
+    code, shown = plan(m)
+    m.run("systemctl stop monitor; rm -r /etc/systemd/system/emqx.service.d/env.conf /etc/emqx-node.env; systemctl daemon-reload")
+    assert code != 0 and "mqtt.max_clientid_len" in shown, shown
+    monitored = m.run("cat /root/monitored").stdout
+    assert "s3cr3t-value" not in monitored and 'STRING "/etc/emqx-node.env"' in monitored
+    for unit in ("emqx-upgrade-step-judge.service", "emqx-upgrade-step-command-"):
+        assert f'STRING "{unit}' in monitored
+
+
 def test_runtime_that_cannot_run_here_is_refused(node_factory):
     """It lacks a library: seen with a program in place of its escript, since the packages have all they need."""
     m = node_factory(kind="deb")

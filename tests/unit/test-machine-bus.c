@@ -521,6 +521,46 @@ static void a_step_runs_with_its_user_environment_and_journal_fields(void **stat
                         0);
 }
 
+static void the_environment_of_a_unit_is_passed_on_but_not_shown(void **state) {
+        /* clang-format off */
+        static const char *const seen[] = { "SECRET=hidden", "PLAIN=1", "QUOTED=50% of \"$x\"", "OVERRIDDEN=last file",
+                "container=systemd-nspawn" };
+        /* clang-format on */
+        _cleanup_unit_state_ UnitState s = UNIT_STATE_NULL;
+        _cleanup_free_ char *output = NULL;
+        TransientUnit unit = SHELL_UNIT("echo; env; echo; systemctl show " STEP "; cat /run/systemd/transient/" STEP);
+        Fixture *f = *state;
+        char *shown;
+
+        write_file("/run/bus-test.env", "SECRET=hidden\nOVERRIDDEN=file\nGONE=1\n");
+        write_file("/run/bus-test-50%.env", "OVERRIDDEN=last file\n");
+        assert_int_equal(chmod("/run/bus-test.env", 0600), 0);
+        write_service(f, "bus-test.service",
+                        "[Service]\nExecStart=true\nEnvironment=PLAIN=1 'QUOTED=50%% of \"$x\"' OVERRIDDEN=unit\n"
+                        "EnvironmentFile=/run/bus-test.env\nEnvironmentFile=-/run/nonexistent.env\n"
+                        "EnvironmentFile=/run/bus-test-50%%.env\nPassEnvironment=container\nUnsetEnvironment=GONE\n");
+        assert_ok(f, unit_state_get(f->manager, "bus-test.service", &s, &f->error));
+        unit.user = "nobody";
+        unit.environment_of = &s;
+        assert_ok(f, transient_capture(f->manager, &unit, 10 * USEC_PER_SEC, &output, NULL, &f->error));
+
+        shown = strstr(output, "\n\n");
+        assert_non_null(shown);
+        *++shown = '\0'; /* output ends where what is shown begins */
+        shown++;
+        for (size_t i = 0; i < ELEMENTSOF(seen); i++) {
+                _cleanup_free_ char *line = NULL;
+
+                assert_true(asprintf(&line, "\n%s\n", seen[i]) > 0);
+                if (!strstr(output, line))
+                        fail_msg("%s is not in: %s", seen[i], output);
+        }
+        assert_null(strstr(output, "GONE"));
+        assert_non_null(strstr(shown, "EnvironmentFiles=/run/bus-test.env"));
+        assert_non_null(strstr(shown, "\nEnvironmentFile=/run/bus-test.env"));
+        assert_null(strstr(shown, "hidden"));
+}
+
 static void output_and_exit_status_are_captured(void **state) {
         /* clang-format off */
         static const struct {
@@ -728,6 +768,7 @@ int main(int argc, char **argv) {
                 test(a_sandboxed_step_can_say_how_far_it_is),
                 test(an_unknown_capability_is_our_error),
                 test(a_step_runs_with_its_user_environment_and_journal_fields),
+                test(the_environment_of_a_unit_is_passed_on_but_not_shown),
                 test(output_and_exit_status_are_captured),
                 test(more_output_than_wanted_is_dropped_without_blocking),
                 test(a_captured_command_that_hangs_is_killed),
