@@ -177,11 +177,11 @@ static int remove_dangling_links(Error *reterr) {
 }
 
 /* An interrupted unpacking leaves files that no record knows of: unpacked once more, they can be removed. Where that
- * fails the removal is tried all the same. */
+ * fails the removal is tried all the same. --no-debsig as in deb_install(). */
 static void unpack_again(const Installed *i, const PackageRun *run) {
         if (run && run->repair_path && strstr(i->state, " reinstreq "))
-                (void) dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--force-confold", "--force-confdef", "--unpack",
-                                                run->repair_path),
+                (void) dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--no-debsig", "--force-confold", "--force-confdef",
+                                                "--unpack", run->repair_path),
                                 run, "dpkg --unpack", NULL);
 }
 
@@ -204,15 +204,16 @@ static int deb_remove(const char *name, const PackageRun *run, Error *reterr) {
 }
 
 /* confold, confdef: what the operator has edited stays. confmiss: dpkg takes a file that is missing for one that was
- * deleted on purpose, and would leave a node without emqx.conf. */
+ * deleted on purpose, and would leave a node without emqx.conf. --no-debsig: what is packed again has lost the signatures
+ * within it, and the node is down; it was deb_check_install() that had debsig-verify(1) asked, where dpkg is to ask it. */
 static int deb_install(const Package *p, const PackageRun *run, Error *reterr) {
         int r;
 
         r = remove_dangling_links(reterr);
         if (r < 0)
                 return r;
-        return dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--force-confold", "--force-confdef", "--force-confmiss",
-                                        "--force-downgrade", "--install", p->path),
+        return dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--no-debsig", "--force-confold", "--force-confdef",
+                                        "--force-confmiss", "--force-downgrade", "--install", p->path),
                         run, "dpkg --install", reterr);
 }
 

@@ -430,6 +430,29 @@ static void packing_again_changes_nothing_but_the_compression(void **state) {
         assert_ok(f, deb->verify("/prepared", &f->error));
 }
 
+/* Its verdict is a stand-in's: a real one takes keys and a policy. Packing again drops what it would go by. */
+static void signatures_are_asked_for_by_the_check_and_not_with_the_node_down(void **state) {
+        Fixture *f = *state;
+        _cleanup_(package_freep) Package *p = NULL, *again = NULL;
+
+        assert_int_equal(shell("echo log /dev/null >/etc/dpkg/dpkg.cfg\n" /* where Debian has no-debsig */
+                               "printf '#!/bin/sh\\nfor deb; do :; done; grep -q _gpgorigin \"$deb\"\\n'"
+                               " >/usr/bin/debsig-verify\n"
+                               "chmod 755 /usr/bin/debsig-verify\n"
+                               "cp new.deb signed.deb; touch _gpgorigin; ar q signed.deb _gpgorigin"),
+                        0);
+        assert_int_equal(check_install(f, "new"), -EREMOTEIO);
+        assert_says(f, "new.deb failed");
+        assert_ok(f, check_install(f, "signed"));
+
+        assert_ok(f, install(f, "old"));
+        p = package("signed");
+        assert_ok(f, deb->prepare(p, "/prepared", &f->error));
+        assert_ok(f, deb->read("/prepared", &again, &f->error));
+        assert_ok(f, deb->install(again, NULL, &f->error));
+        assert_string_equal(installed(), "4.4.0 install ok installed");
+}
+
 static void what_a_killed_dpkg_has_made_first_is_removed(void **state) {
         Fixture *f = *state;
 
@@ -488,6 +511,7 @@ int main(void) {
                 TEST(failing_postinst_is_quoted_and_can_be_undone),
                 TEST(works_while_its_lock_is_held_by_our_parent),
                 TEST(packing_again_changes_nothing_but_the_compression),
+                TEST(signatures_are_asked_for_by_the_check_and_not_with_the_node_down),
                 TEST(what_a_killed_dpkg_has_made_first_is_removed),
                 TEST(install_killed_anywhere_can_be_undone),
                 TEST(remove_killed_anywhere_can_be_undone),
