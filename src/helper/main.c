@@ -477,12 +477,20 @@ static ExitStatus not_queued(const char *to, const Error *error, int r) {
         return EXIT_DONE;
 }
 
-/* What was taken back is not begun again behind the operator's back. */
-static int was_taken_back(int state_fd, const char *to) {
+/* What was taken back is not begun again behind the operator's back; nor is what is left when its package is removed, which
+ * triggers of dpkg tell of as well. */
+static int must_be_higher_than_taken_back(int state_fd, const char *to, Error *reterr) {
         _cleanup_(txn_freep) Txn *last = NULL;
+        Version version, back;
 
-        return txn_load_last_made(state_fd, &last, NULL) >= 0 && streq(last->plan->to, to) &&
-                        last->result == TXN_ROLLED_BACK;
+        if (txn_load_last_made(state_fd, &last, NULL) < 0 || last->result != TXN_ROLLED_BACK ||
+                        version_parse(to, &version) < 0 || version_parse(last->plan->to, &back) < 0 ||
+                        version_compare(&version, &back) > 0)
+                return 0;
+        return error_set(reterr, -ECANCELED, NULL,
+                        "The last upgrade, to %s, was rolled back, and %s is no higher release. To upgrade to it all the same: "
+                        "systemctl start emqx-upgrade@%s",
+                        last->plan->to, to, to);
 }
 
 /* A package has put files into the packages directory: queues the upgrade to the newest release there, if the configuration
@@ -527,11 +535,9 @@ static ExitStatus verb_auto(void) {
         if (r == 0)
                 r = error_set(&error, -ENOENT, NULL, "%s has no release that %s %s can be upgraded to",
                                 config->packages_dir, plan->package, plan->from);
-        if (r > 0 && was_taken_back(state_fd, to))
-                r = error_set(&error, -ECANCELED, NULL,
-                                "The last upgrade, to %s, was rolled back. To try it again: systemctl start emqx-upgrade@%s",
-                                to, to);
         if (r > 0)
+                r = must_be_higher_than_taken_back(state_fd, to, &error);
+        if (r >= 0)
                 r = asprintf(&unit, "emqx-upgrade@%s.service", to) < 0 ? -ENOMEM : 0;
         if (r >= 0)
                 r = job_queue(manager, JOB_START, unit, "fail", &job, &error);

@@ -47,8 +47,8 @@ def listing(m):
     return set(m.run(f"find / -xdev \\( {prune} \\) -prune -o -print").stdout.splitlines())
 
 
-def carried_tree(node_packages, kind, tmp_path):
-    file = kinds.package(node_packages, "4.4.0", kind)
+def carried_tree(node_packages, kind, tmp_path, version="4.4.0"):
+    file = kinds.package(node_packages, version, kind)
     top = tmp_path / "tree" / PACKAGES.lstrip("/")
     top.mkdir(parents=True)
     for name in (file, file.with_name(file.name + ".sha256")):
@@ -56,8 +56,8 @@ def carried_tree(node_packages, kind, tmp_path):
     return tmp_path / "tree"
 
 
-def carrier_deb(node_packages, tmp_path):
-    tree = carried_tree(node_packages, "deb", tmp_path)
+def carrier_deb(node_packages, tmp_path, version="4.4.0"):
+    tree = carried_tree(node_packages, "deb", tmp_path, version)
     (tree / "DEBIAN").mkdir()
     (tree / "DEBIAN/control").write_text("Package: carrier\nVersion: 1\nArchitecture: all\nMaintainer: Test <test@example.org>\n"
                                          "Description: brings a release, and has no scripts\n")
@@ -193,6 +193,23 @@ def test_a_package_starts_an_upgrade_and_apt_is_kept_from_one(machine, node_pack
     m.run("dpkg --remove emqx-upgrade")
     assert m.exists("/etc/apt/apt.conf.d/50emqx-upgrade")
     assert "emqx-upgrade" not in m.run(f"{APT} install --reinstall emqx 2>&1", timeout=120).stdout
+
+
+def test_a_release_whose_package_goes_after_a_rollback_is_not_followed_by_a_lower_one(node_factory, node_packages, tmp_path):
+    """dpkg tells of files that are removed as it tells of those that come."""
+    m = node_factory(target="4.4.0")
+    m.push(carrier_deb(node_packages, tmp_path, "4.4.11"), "/root/carrier.deb")
+    m.write(CONF, "[Upgrade]\nAutoStart=yes\n")
+    m.run("dpkg -i /root/carrier.deb")
+    m.wait_until(lambda: "upgrade-done" in event_names(m), timeout=180)
+    assert m.run("emqx-upgrade rollback", check=False, timeout=180).returncode == 0
+    assert_node_is(m, "4.3.12")
+
+    m.run("dpkg -P carrier")
+    m.wait_until(lambda: "upgrade-not-queued" in event_names(m), timeout=60)
+    (said,) = events(m, "upgrade-not-queued")
+    assert "4.4.11, was rolled back, and 4.4.0 is no higher release" in said["MESSAGE"]
+    assert event_names(m).count("upgrade-queued") == 1
 
 
 def test_apt_cannot_come_between_nor_pass_by(node_factory, node_packages, tmp_path):
