@@ -22,6 +22,7 @@
 #include "steps/reserve.h"
 #include "txn/engine.h"
 #include "txn/metrics.h"
+#include "txn/package-lock.h"
 #include "txn/status.h"
 
 #define JUST_ENDED_USEC (60 * USEC_PER_SEC)
@@ -464,10 +465,20 @@ static int verb_reserve(const char *path, const char *size) {
 
 /* --- for packages --- */
 
-static void quiet(const char *text, const StepProgress *progress, void *userdata) {
-        (void) text;
+/* While it waits, which is as long as LockTimeoutSec= allows. */
+static void tell_waiting(const char *text, const StepProgress *progress, void *userdata) {
         (void) progress;
         (void) userdata;
+        (void) sd_notifyf(0, "STATUS=%s\nEXTEND_TIMEOUT_USEC=%" PRIu64, text, (uint64_t) USEC_PER_MINUTE);
+}
+
+static int await_packages(Context *c, Error *reterr) {
+        PackageLock lock = PACKAGE_LOCK_NULL;
+        int r;
+
+        r = package_lock_take(&lock, c, true, reterr);
+        package_lock_release(&lock);
+        return r;
 }
 
 static ExitStatus not_queued(const char *to, const Error *error, int r) {
@@ -504,7 +515,7 @@ static ExitStatus verb_auto(void) {
         _cleanup_free_ char *to = NULL, *unit = NULL;
         _cleanup_close_ int state_fd = -1;
         sd_event *event = NULL;
-        Context c = { .report = quiet };
+        Context c = { .report = tell_waiting, .await_packages = await_packages };
         Job *job = NULL;
         int r;
 
@@ -529,6 +540,7 @@ static ExitStatus verb_auto(void) {
         if (r >= 0) {
                 c.config = config;
                 c.plan = plan;
+                c.event = event;
                 c.manager = manager;
                 r = checks_newest_target(&c, &to, &error);
         }

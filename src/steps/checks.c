@@ -93,6 +93,19 @@ static int find_program_dir(Checking *k, char **ret, Error *reterr) {
         return 0;
 }
 
+/* Whoever installs packages, such as the one whose script has started us, may not be done with EMQX's either. 1: there was
+ * reason to wait, and what is installed may be another one now. */
+static int await_package_manager(Checking *k, Error *reterr) {
+        int r;
+
+        if (!k->c->await_packages || k->kind->check_state(NULL) != -EUCLEAN)
+                return 0;
+        if (free_and_strdup(&k->c->plan->kind, k->kind->name) < 0)
+                return -ENOMEM;
+        r = k->c->await_packages(k->c, reterr);
+        return r < 0 ? r : 1;
+}
+
 static int check_installation(Checking *k, Error *reterr) {
         static char *const editions[] = { (char *) "emqx", (char *) "emqx-ee", (char *) "emqx-edge", NULL };
         _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
@@ -104,6 +117,10 @@ static int check_installation(Checking *k, Error *reterr) {
                 return -ENOMEM;
         r = find_program_dir(k, &program_dir, reterr);
         if (r >= 0)
+                r = package_kind_detect(editions, program_dir, &k->kind, reterr);
+        if (r >= 0)
+                r = await_package_manager(k, reterr);
+        if (r > 0)
                 r = package_kind_detect(editions, program_dir, &k->kind, reterr);
         if (r >= 0)
                 r = k->kind->query(editions, program_dir, &list, reterr);
@@ -186,16 +203,8 @@ static int check_version(Checking *k, Error *reterr) {
 }
 
 static int check_package_manager(Checking *k, Error *reterr) {
-        _cleanup_(error_done) Error busy = ERROR_NULL;
-        int r = k->kind->check_state(&busy);
+        int r = k->kind->check_state(reterr);
 
-        if (r == -EUCLEAN && k->c->await_packages) {
-                r = k->c->await_packages(k->c, reterr);
-                if (r < 0)
-                        return r;
-                r = k->kind->check_state(reterr);
-        } else if (r < 0)
-                return error_set(reterr, r, busy.advice, "%s", error_text(&busy, r));
         found(k, "no package is half installed");
         return r < 0 ? r : 1;
 }

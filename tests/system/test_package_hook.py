@@ -69,6 +69,31 @@ def test_apt_installs_a_bundle_and_the_upgrade_waits_until_apt_is_done(node_fact
     assert_node_is(m, "4.4.0")
 
 
+def test_what_is_installed_is_looked_at_when_dpkg_is_done(machine, emqx_upgrade_deb, node_packages, bundle, tmp_path):
+    """While the bundle's script runs, the node's own package is only unpacked. Without a node that runs, what was started is
+    refused: which release it would have gone from is what counts here."""
+    m = machine
+    m.install(emqx_upgrade_deb, kinds.package(node_packages, "4.3.12", "deb"))
+    debs = (bundle("deb"), busy_deb(tmp_path), kinds.package(node_packages, "4.3.22", "deb"))
+    m.run("mkdir /root/debs")
+    for deb in debs:
+        m.push(deb, "/root/debs")
+    dpkg = m.spawn(f"cd /root/debs && dpkg -i {' '.join(deb.name for deb in debs)}", stdout=subprocess.PIPE,
+                   stderr=subprocess.STDOUT, text=True)
+    m.wait_until(lambda: set(event_names(m)) & {"waiting", "upgrade-refused"}, timeout=60)
+    assert m.run("dpkg-query -W -f '${Status} ${Version}' emqx").stdout == "install ok unpacked 4.3.22"
+    m.run("touch /run/waited")
+    said = dpkg.communicate(timeout=60)[0]
+    assert dpkg.returncode == 0, said
+
+    m.wait_until(lambda: "upgrade-refused" in event_names(m), timeout=60)
+    assert "dpkg" in events(m, "waiting")[0]["MESSAGE"]
+    told = {e["EMQX_UPGRADE_CHECK"]: e["MESSAGE"] for e in events(m) if e["EMQX_UPGRADE_EVENT"].startswith("check-")}
+    assert "emqx 4.3.22 (deb" in told["installation"]
+    assert "no package is half installed" in told["package-manager"]
+    assert "not running" in told["unit"]
+
+
 def test_rpm_installs_a_bundle_and_the_upgrade_follows(node_factory, bundle):
     m = node_factory(kind="rpm", target=None)
     m.push(bundle("rpm"), "/root/bundle.rpm")
