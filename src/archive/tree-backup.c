@@ -398,9 +398,35 @@ static int backup_visit(WalkNode *n, void *userdata) {
         return r < 0 ? r : WALK_SKIP;
 }
 
+/* What a pass that was interrupted has copied and is gone from the source since: no manifest tells of it. Names alone are
+ * looked at, which are all still at hand. */
+static int remove_strangers(Backup *s, const WalkNode *n) {
+        _cleanup_(closedirp) DIR *d = NULL;
+        struct dirent *de;
+        int r;
+
+        r = opendir_child(n->peer_fd, ".", &d);
+        if (r < 0)
+                return where_error(s->reterr, r, n->peer_fd, ".", "directory cannot be opened:");
+        while ((errno = 0, de = readdir(d))) {
+                struct stat st;
+
+                if (streq(de->d_name, ".") || streq(de->d_name, "..") ||
+                                fstatat(n->fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) >= 0)
+                        continue;
+                if (errno != ENOENT)
+                        return where_error(s->reterr, -errno, n->fd, de->d_name, "cannot be looked at:");
+                r = tree_remove(n->peer_fd, de->d_name, s->reterr);
+                if (r < 0)
+                        return r;
+        }
+        return errno != 0 ? where_error(s->reterr, -errno, n->peer_fd, ".", "directory cannot be read:") : 0;
+}
+
 static int backup_leave(WalkNode *n, void *userdata) {
         Backup *s = userdata;
         struct stat st;
+        int r;
 
         if (fstat(n->fd, &st) < 0)
                 return where_error(s->reterr, -errno, s->src_fd, n->path, "cannot be looked at:");
@@ -411,7 +437,8 @@ static int backup_leave(WalkNode *n, void *userdata) {
         if (!s->pass->serving && (!n->parent || st.st_dev != n->parent->st.st_dev) && st.st_dev != s->dst_dev &&
                         syncfs(n->fd) < 0)
                 return where_error(s->reterr, -errno, s->src_fd, n->path, "cannot be written to disk:");
-        return metadata_apply(&s->metadata, n->peer_fd, n->peer);
+        r = s->pass->earlier ? remove_strangers(s, n) : 0;
+        return r < 0 ? r : metadata_apply(&s->metadata, n->peer_fd, n->peer);
 }
 
 int tree_backup(int src_fd, int dst_fd, TreePass *pass, const TreeProgress *progress, Manifest **ret, Error *reterr) {

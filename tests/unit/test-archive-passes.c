@@ -103,6 +103,11 @@ static void interrupted_pass_is_done_again(void **state) {
         put_file(f->live, "empty", "no more");
         put_file(f->live, "zzz", "new");
         assert_return_code(mkdirat(f->live, "zzz.d", 0700), errno);
+        put_file(f->live, "zzz.d/in it", "x");
+        put_file(f->live, "mnesia/comes and goes", "x");
+        assert_return_code(mkdirat(f->live, "mnesia/comes and goes.d", 0700), errno);
+        put_file(f->live, "mnesia/comes and goes.d/in it", "x");
+        assert_return_code(linkat(f->live, "zzz", f->live, "mnesia/link that goes", 0), errno);
 
         /* A device node ends it when nearly all has been done. */
         assert_return_code(mknodat(f->live, "zzzz", S_IFCHR | 0600, 0x103), errno);
@@ -111,6 +116,15 @@ static void interrupted_pass_is_done_again(void **state) {
         error_done(&f->error);
         assert_return_code(unlinkat(f->live, "zzzz", 0), errno);
         put_file(f->live, "acl.conf", "{allow, all}.\n");
+
+        /* In no manifest, and copied. */
+        assert_return_code(faccessat(f->backup, "mnesia/comes and goes.d/in it", F_OK, 0), errno);
+        assert_return_code(unlinkat(f->live, "mnesia/comes and goes", 0), errno);
+        assert_return_code(unlinkat(f->live, "mnesia/comes and goes.d/in it", 0), errno);
+        assert_return_code(unlinkat(f->live, "mnesia/comes and goes.d", AT_REMOVEDIR), errno);
+        assert_return_code(unlinkat(f->live, "mnesia/link that goes", 0), errno);
+        assert_return_code(unlinkat(f->live, "zzz.d/in it", 0), errno);
+        assert_return_code(symlinkat("nowhere", f->live, "mnesia/link that goes"), errno);
         (void) last_pass(f, first);
 }
 
