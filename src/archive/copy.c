@@ -308,9 +308,36 @@ int copy_node(Copier *c, const MetadataContext *metadata, const WalkNode *n, int
         return metadata_apply(metadata, dst, e);
 }
 
+static int digest_content(Copier *c, Sha256 *h, int fd) {
+        uint64_t offset = 0, since_tick = 0;
+        ssize_t n;
+        int r = 0;
+
+        do {
+                n = TEMP_FAILURE_RETRY(pread(fd, c->buffer, BUFFER_BYTES, (off_t) offset));
+                if (n < 0)
+                        return -errno;
+                r = sha256_add(h, c->buffer, (size_t) n);
+                offset += (uint64_t) n;
+                since_tick += (uint64_t) n;
+                if (r >= 0 && since_tick > 0 && (since_tick >= TICK_BYTES || n == 0)) {
+                        r = copier_tick(c, since_tick);
+                        since_tick = 0;
+                }
+        } while (n > 0 && r >= 0);
+        return r;
+}
+
 int digest_file(Copier *c, int fd, char ret_sha256[static SHA256_HEX_SIZE]) {
+        _cleanup_(sha256_freep) Sha256 *h = NULL;
         int r;
 
-        r = lseek(fd, 0, SEEK_SET) < 0 ? -errno : sha256_fd(fd, ret_sha256);
+        r = allocate_buffer(c);
+        if (r >= 0)
+                r = sha256_new(&h);
+        if (r >= 0)
+                r = digest_content(c, h, fd);
+        if (r >= 0)
+                r = sha256_finish(h, ret_sha256);
         return r < 0 ? where_error(c->reterr, r, c->root_fd, c->path, "cannot be read:") : 0;
 }

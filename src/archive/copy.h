@@ -16,7 +16,7 @@ typedef struct Copier {
         const char *path;
         const TreeProgress *progress; /* may be NULL */
         uint64_t bytes_total;         /* handed to progress */
-        uint64_t bytes_done;          /* goes up as files are copied; the caller's to set and to add to */
+        uint64_t bytes_done;          /* goes up as files are copied or digested; the caller's to set and to add to */
         bool over;    /* the copy is there, of an earlier pass or half-made: only what differs in it is written */
         bool serving; /* the source may be written to by a mapping: its next change shall show in its times */
         Error *reterr;
@@ -36,7 +36,7 @@ int copy_file(Copier *c, int src_fd, const struct stat *st, int dst_fd, char ret
  * exist (c->over: must be a regular file), and fills in e but for its path and link_to. c->path is set. Errors also of metadata. */
 int copy_node(Copier *c, const MetadataContext *metadata, const WalkNode *n, int dst_dir_fd, ManifestEntry *e);
 
-/* The digest of fd, from its beginning. No progress is told. */
+/* The digest of fd, from its beginning. c->path is the caller's to set. */
 int digest_file(Copier *c, int fd, char ret_sha256[static SHA256_HEX_SIZE]);
 
 /* Neither changed nor replaced in between: inode, size, mtime and ctime. */

@@ -13,13 +13,16 @@ struct LinkGroup {
         unsigned differences;
 };
 
-int comparison_init(
-                Comparison *c, const Manifest *m, int live_fd, const TreeRules *rules, Owners *owners, Error *reterr) {
+int comparison_init(Comparison *c, const Manifest *m, int live_fd, const TreeRules *rules, Owners *owners,
+                const TreeProgress *progress, Error *reterr) {
         static const TreeRules carry_all = { 0 };
 
         *c = (Comparison){
                 .metadata = { .owners = owners, .root_fd = live_fd, .reterr = reterr },
-                .copier = { .root_fd = live_fd, .reterr = reterr },
+                .copier = { .root_fd = live_fd,
+                                .progress = progress,
+                                .bytes_total = manifest_n_bytes(m),
+                                .reterr = reterr },
                 .rules = rules ?: &carry_all,
                 .groups = calloc(manifest_n_link_groups(m) + 1, sizeof(LinkGroup)),
                 .n_groups = manifest_n_link_groups(m),

@@ -16,9 +16,10 @@ typedef struct Comparison {
         size_t n_groups;
 } Comparison;
 
-/* rules may be NULL: carry everything, not exact. owners is borrowed. */
-int comparison_init(
-                Comparison *c, const Manifest *m, int live_fd, const TreeRules *rules, Owners *owners, Error *reterr);
+/* rules may be NULL: carry everything, not exact. progress may be NULL; it is over the bytes of m. owners and progress are
+ * borrowed. */
+int comparison_init(Comparison *c, const Manifest *m, int live_fd, const TreeRules *rules, Owners *owners,
+                const TreeProgress *progress, Error *reterr);
 void comparison_done(Comparison *c);
 
 /* What rules say about n; TREE_CARRY for the tree itself. */
@@ -27,7 +28,8 @@ TreeVerdict verdict(const Comparison *c, const WalkNode *n);
 /* n->entry, or NULL where it is none or says nothing but "FIFO" or "socket". */
 const ManifestEntry *node_entry(const WalkNode *n);
 
-/* n has a node_entry(). *ret: TREE_… bits, 0 where it is as its entry says. */
+/* n has a node_entry(). *ret: TREE_… bits, 0 where it is as its entry says. Of the progress only what has to be read is
+ * told. */
 int difference(Comparison *c, const WalkNode *n, unsigned *ret);
 
 /* From now on st is the file that n->entry's further links have to be, and differences what was found on it. */

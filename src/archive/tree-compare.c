@@ -32,6 +32,24 @@ const char *tree_difference_text(char buf[static TREE_DIFFERENCE_TEXT_MAX], unsi
         return buf;
 }
 
+/* difference(), which counts as done whatever of the entry's content need not be read. */
+static int compare_entry(Comparison *c, const WalkNode *n, unsigned *ret) {
+        const ManifestEntry *e = n->entry;
+        const uint64_t before_bytes = c->copier.bytes_done;
+        const bool counted = S_ISREG(e->mode) && !group_first(c, e);
+        uint64_t read_bytes;
+        int r;
+
+        r = difference(c, n, ret);
+        if (r < 0)
+                return r;
+        read_bytes = c->copier.bytes_done - before_bytes;
+        if (!counted) /* in the bytes of the manifest */
+                c->copier.bytes_total += read_bytes;
+        c->copier.path = n->path;
+        return copier_tick(&c->copier, counted ? e->size_bytes - MIN(read_bytes, e->size_bytes) : 0);
+}
+
 /* --- compare --- */
 
 typedef struct Compare {
@@ -70,7 +88,7 @@ static int compare_visit(WalkNode *n, void *userdata) {
                 return WALK_SKIP;
         }
 
-        r = difference(c, n, &d);
+        r = compare_entry(c, n, &d);
         if (r < 0)
                 return r;
         report(s, n, d);
@@ -82,15 +100,15 @@ static int compare_visit(WalkNode *n, void *userdata) {
         return S_ISDIR(e->mode) && n->exists && S_ISDIR(n->st.st_mode) ? WALK_DESCEND : WALK_SKIP;
 }
 
-int tree_compare(const Manifest *m, int live_fd, const TreeRules *rules, TreeDifferenceFunc func, void *userdata,
-                Error *reterr) {
+int tree_compare(const Manifest *m, int live_fd, const TreeRules *rules, const TreeProgress *progress,
+                TreeDifferenceFunc func, void *userdata, Error *reterr) {
         _cleanup_(owners_freep) Owners *owners = NULL;
         Compare s = { .func = func, .userdata = userdata };
         int r;
 
         r = owners_new(&owners);
         if (r >= 0)
-                r = comparison_init(&s.comparison, m, live_fd, rules, owners, reterr);
+                r = comparison_init(&s.comparison, m, live_fd, rules, owners, progress, reterr);
         if (r >= 0)
                 r = walk(&(Walk){ .root_fd = live_fd,
                                 .manifest = m,
@@ -132,6 +150,8 @@ static int save_file(Save *s, WalkNode *n) {
 
         if (!copy.path)
                 return -ENOMEM;
+        if (S_ISREG(n->st.st_mode))
+                s->comparison.copier.bytes_total += (uint64_t) n->st.st_size; /* besides those of the manifest */
         r = make_peer(s, n->parent);
         if (r >= 0)
                 r = copy_node(&s->comparison.copier, &s->comparison.metadata, n, n->parent->peer_fd, &copy);
@@ -153,7 +173,7 @@ static int save_visit(WalkNode *n, void *userdata) {
         if (!n->exists || is_special(n->st.st_mode) || is_device(n->st.st_mode) || verdict(c, n) == TREE_LEAVE)
                 return WALK_SKIP;
         if (e) {
-                r = difference(c, n, &d);
+                r = compare_entry(c, n, &d);
                 if (r >= 0 && !group_first(c, e))
                         r = group_set(c, e, &n->st, d);
                 if (r < 0)
@@ -185,8 +205,8 @@ static int save_leave(WalkNode *n, void *userdata) {
         return r < 0 ? r : metadata_apply(&s->comparison.metadata, n->peer_fd, &copy);
 }
 
-int tree_save_differences(
-                const Manifest *m, int live_fd, int dst_fd, const TreeRules *rules, uint64_t *ret_n, Error *reterr) {
+int tree_save_differences(const Manifest *m, int live_fd, int dst_fd, const TreeRules *rules,
+                const TreeProgress *progress, uint64_t *ret_n, Error *reterr) {
         _cleanup_(owners_freep) Owners *owners = NULL;
         Save s = { .dst_fd = dst_fd, .reterr = reterr };
         int r;
@@ -195,7 +215,7 @@ int tree_save_differences(
         if (r >= 0)
                 r = owners_new(&owners);
         if (r >= 0)
-                r = comparison_init(&s.comparison, m, live_fd, rules, owners, reterr);
+                r = comparison_init(&s.comparison, m, live_fd, rules, owners, progress, reterr);
         if (r >= 0)
                 r = walk(&(Walk){ .root_fd = live_fd,
                                 .manifest = m,

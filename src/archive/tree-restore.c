@@ -155,12 +155,15 @@ static int restore_file(Restore *s, WalkNode *n) {
         Comparison *c = &s->comparison;
         const ManifestEntry *e = n->entry;
         const char *first = group_first(c, e);
+        const uint64_t before_bytes = c->copier.bytes_done;
+        uint64_t read_bytes;
         unsigned d;
         int r;
 
         r = difference(c, n, &d);
         if (r < 0)
                 return r;
+        read_bytes = c->copier.bytes_done - before_bytes;
 
         /* What has other links is made anew rather than put right: one of them may lie outside the tree. */
         if (d == 0 ||
@@ -170,8 +173,9 @@ static int restore_file(Restore *s, WalkNode *n) {
                         r = fix_metadata(s, n);
                 c->copier.path = n->path;
                 if (r >= 0 && S_ISREG(e->mode) && !first)
-                        r = copier_tick(&c->copier, e->size_bytes);
+                        r = copier_tick(&c->copier, e->size_bytes - MIN(read_bytes, e->size_bytes));
         } else {
+                c->copier.bytes_total += read_bytes; /* they are done once more */
                 if (n->exists)
                         r = tree_remove(n->parent->fd, n->name, s->reterr);
                 if (r >= 0)
@@ -250,11 +254,9 @@ int tree_restore(const Manifest *m, int backup_fd, int live_fd, const TreeRules 
 
         r = owners_new(&owners);
         if (r >= 0)
-                r = comparison_init(&s.comparison, m, live_fd, rules, owners, reterr);
+                r = comparison_init(&s.comparison, m, live_fd, rules, owners, progress, reterr);
         if (r < 0)
                 return r;
-        s.comparison.copier.progress = progress;
-        s.comparison.copier.bytes_total = manifest_n_bytes(m);
 
         r = walk(&(Walk){ .root_fd = live_fd,
                         .manifest = m,

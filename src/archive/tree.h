@@ -6,7 +6,7 @@
  *     tree_measure(live)                                   how large (any time, the node may run)
  *     tree_backup(live, backup) ─▶ Manifest                then manifest_write_at()
  *     tree_restore(manifest, backup, live, rules)          live becomes what the manifest says
- *     tree_compare(manifest, live, rules, func)            does it hold?
+ *     tree_compare(manifest, live, rules, …, func)         does it hold?
  *     tree_save_differences(manifest, live, beside, rules) what live has that the manifest has not
  *
  * Trees are given as open directories and are only ever walked through descriptors: no symlink inside one is followed,
@@ -21,13 +21,14 @@
 
 /* --- progress --- */
 
-/* Called per file, and within large ones about every 8 MiB. Less than 0 ends the work with that error. */
+/* Called per file, and within large ones about every 8 MiB, be they read or written. bytes_done never gets less; bytes_total
+ * gets more where what was read has to be written, too. Less than 0 ends the work with that error. */
 typedef int (*TreeProgressFunc)(uint64_t bytes_done, uint64_t bytes_total, const char *path, void *userdata);
 
 typedef struct TreeProgress {
         TreeProgressFunc func;
         void *userdata;
-        uint64_t bytes_total; /* handed back to func; tree_backup(): from tree_measure(); tree_restore(): ignored */
+        uint64_t bytes_total; /* handed back to func; tree_backup(): from tree_measure(); the others: ignored */
 } TreeProgress;
 
 /* --- measure --- */
@@ -128,16 +129,16 @@ typedef void (*TreeDifferenceFunc)(const char *path, unsigned differences, void 
 
 /* Calls func (may be NULL) for every path that is not as the manifest and rules say; reports what tree_restore() would
  * change. Returns 0 if there is none, 1 if there are. A directory missing or extra is reported once, without what is
- * below it. */
-int tree_compare(const Manifest *m, int live_fd, const TreeRules *rules, TreeDifferenceFunc func, void *userdata,
-                Error *reterr);
+ * below it. progress may be NULL. */
+int tree_compare(const Manifest *m, int live_fd, const TreeRules *rules, const TreeProgress *progress,
+                TreeDifferenceFunc func, void *userdata, Error *reterr);
 
 /* Copies whatever in live differs from the manifest or is not in it into dst_fd (emptied first), under the same paths,
  * with its directories and all metadata; FIFOs, sockets and device nodes are left out, and so is a directory that
  * differs in nothing but its time. rules->exact does not matter, what rules leave is left. On return it is on disk.
- * *ret_n (optional): entries saved. */
-int tree_save_differences(
-                const Manifest *m, int live_fd, int dst_fd, const TreeRules *rules, uint64_t *ret_n, Error *reterr);
+ * progress may be NULL. *ret_n (optional): entries saved. */
+int tree_save_differences(const Manifest *m, int live_fd, int dst_fd, const TreeRules *rules,
+                const TreeProgress *progress, uint64_t *ret_n, Error *reterr);
 
 /* --- remove --- */
 

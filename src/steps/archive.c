@@ -85,12 +85,13 @@ static int trees_make(int dir_fd, Trees *t, Error *reterr) {
         return 0;
 }
 
-static int trees_compare(const Trees *t, TreeDifferenceFunc func, void *userdata, Error *reterr) {
+static int trees_compare(
+                const Trees *t, const TreeProgress *progress, TreeDifferenceFunc func, void *userdata, Error *reterr) {
         int r, found = 0;
 
         for (size_t i = 0; i < t->n; i++) {
-                r = tree_compare(t->items[i].manifest, t->items[i].dir_fd, &(TreeRules){ .exact = true }, func,
-                                userdata, reterr);
+                r = tree_compare(t->items[i].manifest, t->items[i].dir_fd, &(TreeRules){ .exact = true }, progress,
+                                func, userdata, reterr);
                 if (r < 0)
                         return r;
                 found |= r;
@@ -298,8 +299,8 @@ int archive_check_room(const Plan *p, Error *reterr) {
         return r < 0 ? r : check_room(backup_fd, bytes, STATE_DIR "/backups", reterr);
 }
 
-static int extract_archive(
-                const Plan *p, int backup_fd, int dir_fd, Trees *t, const TreeProgress *progress, Error *reterr) {
+static int extract_archive(const Plan *p, int backup_fd, int dir_fd, Trees *t, const TreeProgress *progress,
+                const TreeProgress *check_progress, Error *reterr) {
         char sha256[SHA256_HEX_SIZE];
         int r;
 
@@ -310,7 +311,7 @@ static int extract_archive(
                 r = read_archive(backup_fd, ARCHIVE_NAME, t, sha256, true, progress, reterr);
         if (r < 0)
                 return r;
-        r = trees_compare(t, NULL, NULL, reterr);
+        r = trees_compare(t, check_progress, NULL, NULL, reterr);
         if (r > 0)
                 r = error_set(reterr, -EIO, NULL, "The backup %s was extracted, but is not as its manifests say",
                                 p->id);
@@ -323,8 +324,9 @@ static int extract_archive(
 int extract_backup(Context *c, Error *reterr) {
         _cleanup_(trees_done) Trees t = { NULL, NULL, 0, 0 };
         _cleanup_close_ int backup_fd = -1, part_fd = -1;
-        BackupProgress progress = { .c = c, .what = "Extracting the backup" };
-        TreeProgress tree_progress;
+        BackupProgress extracting = { .c = c, .what = "Extracting the backup" },
+                       checking = { .c = c, .what = "Checking what was extracted" };
+        TreeProgress extract_progress, check_progress;
         int r;
 
         r = backup_form(c->plan);
@@ -350,8 +352,9 @@ int extract_backup(Context *c, Error *reterr) {
                         : open_child(backup_fd, "tree.part", O_RDONLY | O_DIRECTORY);
         if (part_fd < 0)
                 return error_set(reterr, part_fd, NULL, "Cannot make tree.part in the backup %s: %m", c->plan->id);
-        tree_progress = backup_progress(&progress, t.n_bytes);
-        r = extract_archive(c->plan, backup_fd, part_fd, &t, &tree_progress, reterr);
+        extract_progress = backup_progress(&extracting, t.n_bytes);
+        check_progress = backup_progress(&checking, t.n_bytes);
+        r = extract_archive(c->plan, backup_fd, part_fd, &t, &extract_progress, &check_progress, reterr);
         if (r >= 0 && (renameat(backup_fd, "tree.part", backup_fd, "tree") < 0 || fsync(backup_fd) < 0))
                 r = error_set(reterr, -errno, NULL, "Cannot finish tree/ of the backup %s: %m", c->plan->id);
         if (r < 0)
@@ -380,7 +383,7 @@ int backup_check(const Plan *p, const TreeProgress *progress, TreeDifferenceFunc
         }
         if (r >= 0)
                 r = trees_open(p, backup_fd, &t, reterr);
-        return r < 0 ? r : trees_compare(&t, func, userdata, reterr);
+        return r < 0 ? r : trees_compare(&t, progress, func, userdata, reterr);
 }
 
 static int copy_trees(
@@ -417,6 +420,6 @@ int backup_extract(const Plan *p, int dir_fd, const TreeProgress *progress, Erro
                 r = trees_load(p, backup_fd, &t, reterr);
         if (r < 0)
                 return r;
-        return form == BACKUP_ARCHIVED ? extract_archive(p, backup_fd, dir_fd, &t, progress, reterr)
+        return form == BACKUP_ARCHIVED ? extract_archive(p, backup_fd, dir_fd, &t, progress, progress, reterr)
                                        : copy_trees(p, backup_fd, dir_fd, &t, progress, reterr);
 }

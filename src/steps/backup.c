@@ -399,11 +399,14 @@ int backup_holds(Context *c, Error *reterr) {
         r = backup_open(c->plan, &backup_fd, reterr);
         for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++) {
                 _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+                BackupProgress progress = { .c = c, .what = "Checking the backup" };
+                TreeProgress tree_progress;
 
                 r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
                 if (r <= 0)
                         return r;
-                r = tree_compare(t.manifest, t.copy_fd, &copy_rules, NULL, NULL, reterr);
+                tree_progress = backup_progress(&progress, manifest_n_bytes(t.manifest));
+                r = tree_compare(t.manifest, t.copy_fd, &copy_rules, &tree_progress, NULL, NULL, reterr);
                 if (r > 0)
                         return 0;
         }
@@ -414,8 +417,9 @@ int backup_holds(Context *c, Error *reterr) {
 
 static int restore_tree(Context *c, int backup_fd, size_t i, Error *reterr) {
         _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
-        BackupProgress progress = { .c = c, .what = "Restoring" };
-        TreeProgress tree_progress;
+        BackupProgress restoring = { .c = c, .what = "Restoring" },
+                       checking = { .c = c, .what = "Checking what was restored" };
+        TreeProgress restore_progress, check_progress;
         TreeCounts counts;
         int r;
 
@@ -424,11 +428,12 @@ static int restore_tree(Context *c, int backup_fd, size_t i, Error *reterr) {
                 return r;
         assert(t.manifest); /* complete, as restore_backup() has asked */
 
-        tree_progress = backup_progress(&progress, manifest_n_bytes(t.manifest));
-        r = tree_restore(t.manifest, t.copy_fd, t.live_fd, &exact_rules, &tree_progress, &counts, reterr);
+        restore_progress = backup_progress(&restoring, manifest_n_bytes(t.manifest));
+        r = tree_restore(t.manifest, t.copy_fd, t.live_fd, &exact_rules, &restore_progress, &counts, reterr);
         if (r < 0)
                 return r;
-        r = tree_compare(t.manifest, t.live_fd, &exact_rules, NULL, NULL, reterr);
+        check_progress = backup_progress(&checking, manifest_n_bytes(t.manifest));
+        r = tree_compare(t.manifest, t.live_fd, &exact_rules, &check_progress, NULL, NULL, reterr);
         if (r > 0)
                 r = error_set(reterr, -EIO, NULL, "%s was restored, but is not as its manifest says", t.tree->path);
         if (r < 0)

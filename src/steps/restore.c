@@ -61,7 +61,7 @@ static int keep_defaults_aside(Context *c, int backup_fd, const BackupTree *t, E
         r = backup_side_open(c->plan, backup_fd, "defaults", part, &fd, reterr);
         if (r >= 0)
                 r = tree_save_differences(t->manifest, t->live_fd, fd, &(TreeRules){ .decide = aside, .userdata = &k },
-                                NULL, reterr);
+                                NULL, NULL, reterr);
         if (r < 0)
                 return r;
         if (renameat(backup_fd, from, backup_fd, to) < 0 || syncfs(backup_fd) < 0)
@@ -94,7 +94,7 @@ static int adapted_is_live(Context *c, int backup_fd, const BackupTree *t, Error
         r = adapted_open(c->plan, backup_fd, t, &m, &fd, reterr);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        r = tree_compare(m, t->live_fd, NULL, NULL, NULL, reterr);
+        r = tree_compare(m, t->live_fd, NULL, NULL, NULL, NULL, reterr);
         return r < 0 ? r : r == 0;
 }
 
@@ -175,15 +175,18 @@ int carried_over(Context *c, Error *reterr) {
         r = backup_open(c->plan, &backup_fd, reterr);
         for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++) {
                 _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
+                BackupProgress progress = { .c = c, .what = "Checking what was restored" };
                 Carrying k = { .c = c };
+                TreeProgress tree_progress;
 
                 r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
                 if (r <= 0)
                         return r;
                 k.tree = t.tree;
+                tree_progress = backup_progress(&progress, manifest_n_bytes(t.manifest));
                 r = tree_compare(t.manifest, t.live_fd,
-                                &(TreeRules){ .decide = carry, .userdata = &k, .trust_inode = true }, NULL, NULL,
-                                reterr);
+                                &(TreeRules){ .decide = carry, .userdata = &k, .trust_inode = true }, &tree_progress,
+                                NULL, NULL, reterr);
                 if (r > 0)
                         return 0;
                 if (r >= 0)
@@ -226,7 +229,9 @@ int set_aside(Context *c, Error *reterr) {
         for (size_t i = 0; i < c->plan->n_trees && r >= 0; i++) {
                 _cleanup_(backup_tree_done) BackupTree t = BACKUP_TREE_NULL;
                 _cleanup_close_ int after_fd = -1;
+                BackupProgress progress = { .c = c, .what = "Looking for what was written" };
                 Carrying k = { .c = c };
+                TreeProgress tree_progress;
                 uint64_t n;
 
                 r = backup_tree_open(c->plan, backup_fd, i, &t, reterr);
@@ -236,9 +241,11 @@ int set_aside(Context *c, Error *reterr) {
                 r = discard_part(c, backup_fd, t.tree, reterr);
                 if (r >= 0)
                         r = backup_side_open(c->plan, backup_fd, "after", t.tree->name, &after_fd, reterr);
+                tree_progress = backup_progress(&progress, manifest_n_bytes(t.manifest));
                 if (r >= 0)
                         r = tree_save_differences(t.manifest, t.live_fd, after_fd,
-                                        &(TreeRules){ .decide = all_but_pipes, .userdata = &k }, &n, reterr);
+                                        &(TreeRules){ .decide = all_but_pipes, .userdata = &k }, &tree_progress, &n,
+                                        reterr);
                 if (r >= 0)
                         step_report(c, "%" PRIu64 " entries that %s wrote into %s are kept in after/%s of backup %s",
                                         n, c->plan->to, t.tree->path, t.tree->name, c->plan->id);

@@ -390,7 +390,7 @@ static void content_is_shared_where_the_file_system_can(void **state) {
         assert_return_code(fstatvfs(live, &after), errno);
         assert_true((before.f_bfree - after.f_bfree) * before.f_bsize < 8 * (uint64_t) MIB);
         assert_same(f, "xfs/live", "xfs/backup");
-        assert_int_equal(tree_compare(f->manifest, backup, &(TreeRules){ 0 }, NULL, NULL, NULL), 0);
+        assert_int_equal(tree_compare(f->manifest, backup, &(TreeRules){ 0 }, NULL, NULL, NULL, NULL), 0);
         close(live);
         close(backup);
 }

@@ -255,7 +255,7 @@ static void what_differs_is_saved_beside(void **state) {
         beside = open_dir(f->dir_fd, "after");
         put_file(beside, "left over", "x");
 
-        assert_done(f, tree_save_differences(f->manifest, f->live, beside, NULL, &n, &f->error));
+        assert_done(f, tree_save_differences(f->manifest, f->live, beside, NULL, NULL, &n, &f->error));
         assert_false(exists(beside, "left over"));
         assert_false(exists(beside, "read-only"));
         assert_false(exists(beside, "acl.conf"));
@@ -279,9 +279,79 @@ static void what_differs_is_saved_beside(void **state) {
         assert_same_tree(path_a, path_b);
 
         start_over(f);
-        assert_done(f, tree_save_differences(f->manifest, f->live, beside, NULL, &n, &f->error));
+        assert_done(f, tree_save_differences(f->manifest, f->live, beside, NULL, NULL, &n, &f->error));
         assert_int_equal(n, 0);
         close(beside);
+}
+
+/* --- how far it is --- */
+
+typedef struct Told {
+        uint64_t bytes_done, bytes_total; /* the last */
+        unsigned n_in_large;              /* how often it went on within that file */
+        int answer;
+} Told;
+
+static int on_progress(uint64_t bytes_done, uint64_t bytes_total, const char *path, void *userdata) {
+        Told *t = userdata;
+
+        assert_true(bytes_done >= t->bytes_done && bytes_total >= t->bytes_total);
+        assert_true(bytes_done <= bytes_total);
+        t->n_in_large += streq(path, "large") && bytes_done > t->bytes_done;
+        t->bytes_done = bytes_done;
+        t->bytes_total = bytes_total;
+        return t->answer;
+}
+
+static void reading_and_writing_tell_how_far_they_are(void **state) {
+        Fixture *f = *state;
+        Told t = { 0 };
+        TreeProgress progress = { .func = on_progress, .userdata = &t };
+        const uint64_t size_bytes = 20 * MIB + 1;
+        uint64_t all_bytes;
+        int fd, beside;
+
+        put_tree(f->live);
+        fd = openat(f->live, "large", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        assert_return_code(fd, errno);
+        assert_return_code(ftruncate(fd, (off_t) size_bytes), errno);
+        back_up(f);
+        all_bytes = manifest_n_bytes(f->manifest);
+        assert_int_equal(pwrite(fd, "x", 1, 20 * MIB), 1);
+        close(fd);
+        assert_return_code(mkdirat(f->dir_fd, "after", 0700), errno);
+        beside = open_dir(f->dir_fd, "after");
+
+        assert_int_equal(tree_compare(f->manifest, f->live, &exact, &progress, NULL, NULL, &f->error), 1);
+        assert_int_equal(t.n_in_large, 3);
+        assert_int_equal(t.bytes_done, all_bytes);
+        assert_int_equal(t.bytes_total, all_bytes);
+
+        /* Read, and then written: a hole is told of by itself. */
+        t = (Told){ 0 };
+        assert_done(f, tree_save_differences(f->manifest, f->live, beside, NULL, &progress, NULL, &f->error));
+        assert_true(t.n_in_large >= 6);
+        assert_int_equal(t.bytes_done, all_bytes + size_bytes);
+        assert_int_equal(t.bytes_total, all_bytes + size_bytes);
+        close(beside);
+        t = (Told){ 0 };
+        assert_done(f, tree_restore(f->manifest, f->backup, f->live, &exact, &progress, NULL, &f->error));
+        assert_true(t.n_in_large >= 6);
+        assert_int_equal(t.bytes_done, all_bytes + size_bytes);
+        assert_int_equal(t.bytes_total, all_bytes + size_bytes);
+
+        /* What is as it was is done, read or not. */
+        t = (Told){ 0 };
+        assert_done(f, tree_restore(f->manifest, f->backup, f->live, &exact, &progress, NULL, &f->error));
+        assert_int_equal(t.bytes_done, all_bytes);
+        t = (Told){ 0 };
+        assert_done(f,
+                        tree_compare(f->manifest, f->live, &(TreeRules){ .trust_times = true }, &progress, NULL, NULL,
+                                        &f->error));
+        assert_int_equal(t.bytes_done, all_bytes);
+
+        t = (Told){ .answer = -ECANCELED };
+        assert_int_equal(tree_compare(f->manifest, f->live, &exact, &progress, NULL, NULL, &f->error), -ECANCELED);
 }
 
 int main(void) {
@@ -290,6 +360,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(times_are_trusted_only_where_that_is_allowed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(only_what_differs_is_written, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(what_differs_is_saved_beside, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(reading_and_writing_tell_how_far_they_are, set_up, tear_down),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -383,7 +383,7 @@ static inline void collect(const char *path, unsigned differences, void *userdat
 
 static inline void assert_differences(Fixture *f, const TreeRules *rules, const char *expected) {
         char lines[4096] = "";
-        int r = tree_compare(f->manifest, f->live, rules, collect, lines, &f->error);
+        int r = tree_compare(f->manifest, f->live, rules, NULL, collect, lines, &f->error);
 
         if (r < 0)
                 print_error("%s\n", error_text(&f->error, r));
