@@ -36,6 +36,12 @@ static bool is_label(const char *name) {
         return streq(name, "security.selinux");
 }
 
+/* Only processes with CAP_SYS_ADMIN see these: root's shell, where backups are compared and extracted, and no step unit, which
+ * makes them. XFS lists each POSIX ACL once more among them, as trusted.SGI_ACL_FILE and trusted.SGI_ACL_DEFAULT. */
+static bool is_left_out(const char *name) {
+        return startswith(name, "trusted.");
+}
+
 /* --- xattrs --- */
 
 typedef struct Xattrs {
@@ -99,9 +105,12 @@ static int xattrs_read(const FdPath *p, Xattrs *ret) {
                 return r;
 
         for (const char *name = names; name < names + size; name += strlen(name) + 1) {
-                Xattr *larger = reallocarray(x.list, x.n + 1, sizeof(Xattr));
                 char *value = NULL;
+                Xattr *larger;
 
+                if (is_left_out(name))
+                        continue;
+                larger = reallocarray(x.list, x.n + 1, sizeof(Xattr));
                 if (!larger)
                         return -ENOMEM;
                 x.list = larger;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Metadata: owner, mode, mtime and xattrs (ACLs too) of one file, as a manifest entry has them. Every fd here may be
+/* Metadata: owner, mode, mtime and xattrs (ACLs too, trusted.* not) of one file, as a manifest entry has them. Every fd here may be
  * an O_PATH one, of a symlink too. Errors are the kernel's; reterr says what was tried on where_fd/path. */
 
 #include "archive/manifest.h"

@@ -329,6 +329,29 @@ static void progress_can_end_it(void **state) {
                         -ECANCELED);
 }
 
+static void xattrs_that_not_everybody_sees_are_left_out(void **state) {
+        Fixture *f = *state;
+        int fd;
+
+        put_file(f->live, "file", "x");
+        put_xattr(f->live, "file", "trusted.t", "v", 1);
+        put_xattr(f->live, "file", "user.t", "v", 1);
+        back_up(f);
+        assert_int_equal(manifest_find(f->manifest, "file")->n_xattrs, 1);
+        assert_string_equal(manifest_find(f->manifest, "file")->xattrs[0].name, "user.t");
+
+        put_xattr(f->live, "file", "trusted.other", "v", 1);
+        put_xattr(f->live, "file", "user.t", "w", 1);
+        assert_differences(f, &(TreeRules){ .exact = true }, "file: xattrs\n");
+        assert_done(f,
+                        tree_restore(f->manifest, f->backup, f->live, &(TreeRules){ .exact = true }, NULL, NULL,
+                                        &f->error));
+        assert_differences(f, &(TreeRules){ .exact = true }, "");
+        fd = openat(f->live, "file", O_RDONLY | O_CLOEXEC);
+        assert_int_equal(fgetxattr(fd, "trusted.other", NULL, 0), 1);
+        close(fd);
+}
+
 /* --- mounts --- */
 
 static void a_mount_below_the_tree_belongs_to_it(void **state) {
@@ -390,6 +413,7 @@ static void content_is_shared_where_the_file_system_can(void **state) {
         assert_return_code(fstatvfs(live, &after), errno);
         assert_true((before.f_bfree - after.f_bfree) * before.f_bsize < 8 * (uint64_t) MIB);
         assert_same(f, "xfs/live", "xfs/backup");
+        assert_int_equal(manifest_find(f->manifest, "mnesia.d")->n_xattrs, 1); /* its ACL, though listed twice here */
         assert_int_equal(tree_compare(f->manifest, backup, &(TreeRules){ 0 }, NULL, NULL, NULL, NULL), 0);
         close(live);
         close(backup);
@@ -429,6 +453,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(a_device_node_is_refused_by_name, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(what_changes_meanwhile_is_named, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(progress_can_end_it, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(xattrs_that_not_everybody_sees_are_left_out, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_mount_below_the_tree_belongs_to_it, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_kernel_file_system_is_refused, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(content_is_shared_where_the_file_system_can, set_up, tear_down),

@@ -150,7 +150,7 @@ static inline void put_tree(int live) {
         put_file(live, "acl.conf", "{allow, all}.\n");
         put_xattr(live, "acl.conf", "user.note", "by\0hand", 7);
         put_xattr(live, "acl.conf", "user.empty", "", 0);
-        put_xattr(live, "acl.conf", "trusted.t", "\xff\n=", 3);
+        put_xattr(live, "acl.conf", "user.t", "\xff\n=", 3);
         put_acl(live, "acl.conf", "system.posix_acl_access", 1234);
         assert_return_code(fchownat(live, "acl.conf", uid, gid, 0), errno);
         put_time(live, "acl.conf", 1700000000, 123456789);
