@@ -21,7 +21,7 @@
 /* --- secrets --- */
 
 static const char *const secret_words[] = { "password", "passwd", "passphrase", "secret", "token", "cookie",
-        "credential", "private", "apikey", "api_key", "access_key", "salt" };
+        "credential", "private", "apikey", "api_key", "access_key", "salt", "authorization", "bearer" };
 
 /* Whether the last word of a name is "key", which a keyfile or a keepalive is not. */
 static bool ends_in_key(const char *name, size_t n) {
@@ -40,19 +40,32 @@ static const char *behind_secret_word(const char *s, size_t n) {
         return NULL;
 }
 
-/* "mongodb://user:password@host" */
-static char *mask_url(const char *line) {
-        const char *scheme = strstr(line, "://"), *at = scheme ? strchr(scheme, '@') : NULL;
-        char *masked;
+/* "mongodb://user:password@host", of which a line may have several. A password may have any character but white space. */
+static char *mask_urls(const char *line) {
+        const char *scheme;
+        char *masked = NULL;
+        size_t size = 0;
+        FILE *f;
 
-        if (!at || memchr(scheme + 3, ' ', (size_t) (at - scheme) - 3))
-                return strdup(line);
-        return asprintf(&masked, "%.*s" HIDDEN "%s", (int) (scheme + 3 - line), line, at) < 0 ? NULL : masked;
+        f = open_memstream(&masked, &size);
+        if (!f)
+                return NULL;
+        while ((scheme = strstr(line, "://"))) {
+                const char *user = scheme + strlen("://"), *next = strstr(user, "://"), *at;
+                size_t n = strcspn(user, " \t");
+
+                at = memrchr(user, '@', next ? MIN(n, (size_t) (next - user)) : n);
+                (void) fprintf(f, "%.*s%s", (int) (user - line), line, at ? HIDDEN : "");
+                line = at ?: user;
+        }
+        (void) fputs(line, f);
+        return fclose(f) != 0 ? mfree(masked) : masked;
 }
 
 char *mask_secrets(const char *line) {
         const char *equals = strchr(line, '='), *name_end = equals ?: line + strlen(line), *behind;
         size_t n = (size_t) (name_end - line);
+        _cleanup_free_ char *cut = NULL;
         char *masked;
 
         while (n > 0 && isspace((unsigned char) line[n - 1]))
@@ -63,9 +76,9 @@ char *mask_secrets(const char *line) {
         if (!behind && equals)
                 behind = behind_secret_word(equals, strlen(equals));
         /* No setting: "-setcookie VALUE", {password, "VALUE"}, or prose, which loses its end. */
-        if (behind && *behind)
-                return asprintf(&masked, "%.*s " HIDDEN, (int) (behind - line), line) < 0 ? NULL : masked;
-        return mask_url(line);
+        if (behind && *behind && asprintf(&cut, "%.*s " HIDDEN, (int) (behind - line), line) < 0)
+                return NULL;
+        return mask_urls(cut ?: line);
 }
 
 /* --- both sides --- */
