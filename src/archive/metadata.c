@@ -36,10 +36,19 @@ static bool is_label(const char *name) {
         return streq(name, "security.selinux");
 }
 
-/* Only processes with CAP_SYS_ADMIN see these: root's shell, where backups are compared and extracted, and no step unit, which
- * makes them. XFS lists each POSIX ACL once more among them, as trusted.SGI_ACL_FILE and trusted.SGI_ACL_DEFAULT. */
-static bool is_left_out(const char *name) {
-        return startswith(name, "trusted.");
+/* The kernel makes this directory where SELinux is on. Where it is not, or not any more, files may have labels from before:
+ * nobody reads them, and to set one takes CAP_SYS_ADMIN, which step units do not have. */
+static bool labels_are_in_use(void) {
+        return access("/sys/fs/selinux", F_OK) >= 0;
+}
+
+/* Whether it is the file's own, and the same on every file system. Not so are what a file system tells of itself
+ * (system.nfs4_acl, btrfs.*), what the kernel has measured (security.ima, security.evm), and trusted.*, which only processes
+ * with CAP_SYS_ADMIN see: root's shell, where backups are compared and extracted, and no step unit, which makes them. XFS
+ * lists each POSIX ACL once more there, as trusted.SGI_ACL_FILE and trusted.SGI_ACL_DEFAULT. */
+static bool is_kept(const char *name) {
+        return startswith(name, "user.") || startswith(name, "system.posix_acl_") ||
+                        streq(name, "security.capability") || (is_label(name) && labels_are_in_use());
 }
 
 /* --- xattrs --- */
@@ -108,7 +117,7 @@ static int xattrs_read(const FdPath *p, Xattrs *ret) {
                 char *value = NULL;
                 Xattr *larger;
 
-                if (is_left_out(name))
+                if (!is_kept(name))
                         continue;
                 larger = reallocarray(x.list, x.n + 1, sizeof(Xattr));
                 if (!larger)
@@ -147,7 +156,8 @@ static bool xattrs_equal(const Xattrs *x, const ManifestEntry *e) {
                 if (!is_label(x->list[i].name) && !xattr_find(e->xattrs, e->n_xattrs, x->list[i].name))
                         return false;
         for (size_t i = 0; i < e->n_xattrs; i++)
-                if (!xattr_equal(xattr_find(x->list, x->n, e->xattrs[i].name), e->xattrs + i))
+                if (is_kept(e->xattrs[i].name) &&
+                                !xattr_equal(xattr_find(x->list, x->n, e->xattrs[i].name), e->xattrs + i))
                         return false;
         return true;
 }
@@ -251,7 +261,7 @@ int metadata_apply(const MetadataContext *c, int fd, const ManifestEntry *e) {
                 const Xattr *a = e->xattrs + i;
 
                 /* Written though equal before: the owner and the mode just set may have changed it. */
-                if (setxattr(p.text, a->name, a->value, a->size_bytes, 0) < 0)
+                if (is_kept(a->name) && setxattr(p.text, a->name, a->value, a->size_bytes, 0) < 0)
                         return where_error(c->reterr, -errno, c->root_fd, e->path,
                                         "extended attribute %s cannot be set:", a->name);
         }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Metadata: owner, mode, mtime and xattrs (ACLs too, trusted.* not) of one file, as a manifest entry has them. Every fd here may be
- * an O_PATH one, of a symlink too. Errors are the kernel's; reterr says what was tried on where_fd/path. */
+/* Metadata: owner, mode, mtime and xattrs of one file, as a manifest entry has them. The xattrs are user.*, POSIX ACLs, file
+ * capabilities and labels of SELinux; others are neither read, nor set, nor taken away. Every fd
+ * here may be an O_PATH one, of a symlink too. Errors are the kernel's; reterr says what was tried on where_fd/path. */
 
 #include "archive/manifest.h"
 #include "archive/owner.h"

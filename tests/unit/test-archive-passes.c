@@ -287,36 +287,68 @@ static void what_is_in_memory_is_not_vouched_for(void **state) {
         assert_int_equal(manifest_find(m, "file")->inode == 0, fs.f_type == TMPFS_MAGIC);
 }
 
-static void another_boot_vouches_for_nothing(void **state) {
+/* f->manifest with the first `from` in it replaced by `to`, which is as long. */
+static Manifest *edited_manifest(Fixture *f, const char *from, const char *to) {
         _cleanup_free_ char *text = NULL;
-        _cleanup_(manifest_freep) Manifest *same = NULL, *other = NULL;
         _cleanup_(sha256_freep) Sha256 *h = NULL;
-        char sha256[SHA256_HEX_SIZE], *boot, *seal;
-        Fixture *f = *state;
+        char sha256[SHA256_HEX_SIZE], *at, *seal;
+        Manifest *m = NULL;
         size_t size;
 
-        put_file(f->live, "file", "content");
-        let_settle();
-        back_up(f);
-        assert_done(f, manifest_write_at(f->manifest, f->dir_fd, "same", &f->error));
-        assert_int_equal(read_file_at(f->dir_fd, "same", SIZE_MAX / 2, &text, &size), 0);
-        boot = strstr(text, manifest_boot(f->manifest));
-        assert_non_null(boot);
-        *boot = *boot == '0' ? '1' : '0';
+        assert_done(f, manifest_write_at(f->manifest, f->dir_fd, "edited", &f->error));
+        assert_int_equal(read_file_at(f->dir_fd, "edited", SIZE_MAX / 2, &text, &size), 0);
+        at = strstr(text, from);
+        assert_non_null(at);
+        memcpy(at, to, strlen(from));
         seal = strstr(text, "# sealed");
         assert_non_null(seal);
         assert_int_equal(sha256_new(&h), 0);
         assert_int_equal(sha256_add(h, text, (size_t) (seal - text)), 0);
         assert_int_equal(sha256_finish(h, sha256), 0);
         memcpy(text + size - SHA256_HEX_SIZE, sha256, SHA256_HEX_SIZE - 1);
-        put_file(f->dir_fd, "other", text);
-        assert_done(f, manifest_load_at(f->dir_fd, "other", &other, &f->error));
+        put_file(f->dir_fd, "edited", text);
+        assert_done(f, manifest_load_at(f->dir_fd, "edited", &m, &f->error));
+        return m;
+}
+
+static void another_boot_vouches_for_nothing(void **state) {
+        _cleanup_(manifest_freep) Manifest *same = NULL, *other = NULL;
+        Fixture *f = *state;
+        char *boot;
+
+        put_file(f->live, "file", "content");
+        let_settle();
+        back_up(f);
+        assert_done(f, manifest_write_at(f->manifest, f->dir_fd, "same", &f->error));
+        boot = strdup(manifest_boot(f->manifest));
+        assert_non_null(boot);
+        *boot = *boot == '0' ? '1' : '0';
+        other = edited_manifest(f, manifest_boot(f->manifest), boot);
+        free(boot);
         assert_int_equal(manifest_find(other, "file")->inode, 0);
 
         assert_done(f, manifest_load_at(f->dir_fd, "same", &same, &f->error));
         assert_true(manifest_find(same, "file")->inode != 0);
         assert_int_equal(last_pass(f, other).n_copied, 1);
         assert_int_equal(last_pass(f, same).n_copied, 0);
+}
+
+/* Such as a label of SELinux, which has been switched off since. */
+static void what_cannot_be_set_is_not_asked_for(void **state) {
+        _cleanup_(manifest_freep) Manifest *m = NULL;
+        Fixture *f = *state;
+        int fd;
+
+        put_file(f->live, "file", "content");
+        put_xattr(f->live, "file", "user.abcde", "v", 1);
+        back_up(f);
+        m = edited_manifest(f, "user.abcde", "trusted.ab");
+        assert_int_equal(tree_compare(m, f->live, NULL, NULL, NULL, NULL, &f->error), 1);
+        assert_done(f, tree_restore(m, f->backup, f->live, NULL, NULL, NULL, &f->error));
+        assert_done(f, tree_compare(m, f->live, NULL, NULL, NULL, NULL, &f->error));
+        fd = openat(f->live, "file", O_RDONLY | O_CLOEXEC);
+        assert_int_equal(fgetxattr(fd, "trusted.ab", NULL, 0), -1);
+        close(fd);
 }
 
 /* Content that was exchanged under the same size and time is found when it is restored. */
@@ -375,6 +407,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(writing_to_a_mapping_is_noticed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(what_is_in_memory_is_not_vouched_for, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(another_boot_vouches_for_nothing, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(what_cannot_be_set_is_not_asked_for, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(restore_trusts_no_times, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(owners_that_scripts_change_make_nobody_read, set_up, tear_down),
         };
