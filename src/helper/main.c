@@ -67,7 +67,8 @@ static int on_sigterm(sd_event_source *source, const struct signalfd_siginfo *in
         (void) info;
         c->engine.stop_requested = true;
         c->engine.stop_considered = false;
-        (void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, config_patience_usec(c->config));
+        if (c->config) /* else it has begun nothing */
+                (void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, config_patience_usec(c->config));
         return 0;
 }
 
@@ -85,12 +86,24 @@ static int take_lock(Conductor *c, Error *reterr) {
         return 0;
 }
 
-/* State directory, configuration, lock, event loop, bus: in the order in which they can refuse. */
-static int conductor_init(Conductor *c, Event *ret_event, Error *reterr) {
+/* For what begins: what the files say now, which is kept with it. */
+static int keep_settings(Conductor *c, Plan *plan, Error *reterr) {
+        int r;
+
+        r = config_load("", &c->config, reterr);
+        if (r < 0)
+                return r;
+        free(plan->settings);
+        plan->settings = config_text(c->config);
+        return plan->settings ? 0 : -ENOMEM;
+}
+
+/* State directory, lock, event loop, bus, and the transaction that is open: in the order in which they can refuse. Returns as
+ * txn_load(). */
+static int conductor_init(Conductor *c, Error *reterr) {
         sigset_t term;
         int r;
 
-        *ret_event = EVENT_UPGRADE_REFUSED;
         r = mkdir_parents(STATE_DIR, 0700);
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot make %s: %m", STATE_DIR);
@@ -98,12 +111,6 @@ static int conductor_init(Conductor *c, Event *ret_event, Error *reterr) {
         if (c->state_fd < 0)
                 return error_set(reterr, -errno, NULL, "Cannot open %s: %m", STATE_DIR);
 
-        *ret_event = EVENT_CONFIGURATION_ERROR;
-        r = config_load("", &c->config, reterr);
-        if (r < 0)
-                return r;
-
-        *ret_event = EVENT_UPGRADE_REFUSED;
         r = take_lock(c, reterr);
         if (r < 0)
                 return r;
@@ -117,7 +124,8 @@ static int conductor_init(Conductor *c, Event *ret_event, Error *reterr) {
                 r = sd_event_add_signal(c->event, &c->signal_source, SIGTERM, on_sigterm, c);
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot set up an event loop: %m");
-        return manager_new(c->event, &c->manager, reterr);
+        r = manager_new(c->event, &c->manager, reterr);
+        return r < 0 ? r : txn_load(c->state_fd, &c->txn, reterr);
 }
 
 /* What only a person can change: systemd need not try again. */
@@ -127,10 +135,9 @@ static bool is_final(int r) {
 
 /* Before there is a transaction in memory. Where one is open, the node may be down for it: what cannot be read, locked or
  * reached now may be so in a second, and only a conductor that was interrupted is started again. */
-static ExitStatus cannot_begin(
-                Conductor *c, const char *unit, const char *to, Event event, const Error *error, int r) {
+static ExitStatus cannot_begin(Conductor *c, const char *unit, const char *to, const Error *error, int r) {
         if (is_final(r) || !txn_may_be_of(c->state_fd, unit))
-                return refuse(to, event, error, r);
+                return refuse(to, EVENT_UPGRADE_REFUSED, error, r);
         (void) sd_notifyf(0, "STATUS=Interrupted: %s", error_text(error, r));
         return engine_interrupted(&(JournalContext){ .to = to }, NULL, error, r);
 }
@@ -139,6 +146,8 @@ static ExitStatus conduct(Conductor *c, bool resumed) {
         Plan *p = c->txn->plan;
         char from[64] = "";
 
+        if (resumed && config_restore("", p->settings, &c->config) < 0)
+                return EXIT_INTERRUPTED;
         c->engine.txn = c->txn;
         c->engine.context = (Context){
                 .config = c->config,
@@ -186,11 +195,15 @@ static ExitStatus go_on(Conductor *c, const char *unit) {
 }
 
 /* What was staged ahead is no upgrade that others have to wait for: it is taken over, whole or not. */
+static bool takes_over(const Conductor *c, const char *unit, bool ahead) {
+        return engine_only_stages(c->txn) && !(ahead && streq(c->txn->unit, unit));
+}
+
 static int forget_staging(Conductor *c, Error *reterr) {
         int r;
 
-        if (!c->txn || !engine_only_stages(c->txn))
-                return 1;
+        if (!c->txn)
+                return 0;
         r = txn_forget(c->txn);
         c->txn = txn_free(c->txn);
         return r < 0 ? error_set(reterr, r, NULL, "Cannot remove the record %s: %m", STATE_DIR "/transaction") : 0;
@@ -229,38 +242,37 @@ static ExitStatus verb_conduct(const char *to, bool ahead) {
         _cleanup_(conductor_done) Conductor c = { .lock_fd = -1, .state_fd = -1 };
         _cleanup_(error_done) Error error = ERROR_NULL;
         _cleanup_strv_ char **names = NULL;
+        _cleanup_(plan_freep) Plan *plan = NULL;
         _cleanup_free_ char *unit = NULL;
-        Plan *plan = NULL;
         Version version;
-        Event event = EVENT_UPGRADE_REFUSED;
         int r;
 
         if (version_parse(to, &version) < 0) {
                 (void) error_set(&error, -EINVAL, "Name a release, as in emqx-upgrade@4.4.0.service.",
                                 "'%.64s%s' is not a version", to, strlen(to) > 64 ? "…" : "");
-                return refuse(NULL, event, &error, -EINVAL);
+                return refuse(NULL, EVENT_UPGRADE_REFUSED, &error, -EINVAL);
         }
 
         if (asprintf(&unit, "emqx-upgrade%s@%s.service", ahead ? "-stage" : "", to) < 0)
                 return EXIT_INTERRUPTED;
-        r = conductor_init(&c, &event, &error);
-        if (r >= 0)
-                r = txn_load(c.state_fd, &c.txn, &error);
+        r = conductor_init(&c, &error);
         if (r < 0)
-                return cannot_begin(&c, unit, to, event, &error, r);
-        if (r > 0 && !(ahead && streq(c.txn->unit, unit)))
-                r = forget_staging(&c, &error);
-        if (r < 0)
-                return refuse(to, event, &error, r);
-        if (r > 0)
+                return cannot_begin(&c, unit, to, &error, r);
+        if (r > 0 && !takes_over(&c, unit, ahead))
                 return go_on(&c, unit);
-        if (load_just_ended(&c, unit))
+        if (r == 0 && load_just_ended(&c, unit))
                 return tell_ended(&c);
 
-        names = engine_step_names(ahead);
-        r = names ? plan_new(to, &plan) : -ENOMEM;
+        r = plan_new(to, &plan);
         if (r >= 0)
-                r = txn_create(c.state_fd, plan, unit, names, &c.txn);
+                r = keep_settings(&c, plan, &error);
+        if (r < 0)
+                return refuse(to, EVENT_CONFIGURATION_ERROR, &error, r);
+        r = forget_staging(&c, &error);
+        if (r < 0)
+                return refuse(to, EVENT_UPGRADE_REFUSED, &error, r);
+        names = engine_step_names(ahead);
+        r = names ? txn_create(c.state_fd, TAKE_PTR(plan), unit, names, &c.txn) : -ENOMEM;
         if (r < 0) {
                 (void) error_set(&error, r, "Make room in it, or make it writable.", "Cannot write the record %s: %m",
                                 STATE_DIR "/transaction");
@@ -274,26 +286,26 @@ static ExitStatus verb_rollback(const char *id) {
         _cleanup_(conductor_done) Conductor c = { .lock_fd = -1, .state_fd = -1 };
         _cleanup_(error_done) Error error = ERROR_NULL;
         _cleanup_free_ char *unit = NULL;
-        Event event = EVENT_UPGRADE_REFUSED;
         bool open;
         int r;
 
         if (asprintf(&unit, "emqx-upgrade-rollback@%s.service", id) < 0)
                 return EXIT_INTERRUPTED;
-        r = conductor_init(&c, &event, &error);
-        if (r >= 0)
-                r = txn_load(c.state_fd, &c.txn, &error);
+        r = conductor_init(&c, &error);
         if (r < 0)
-                return cannot_begin(&c, unit, NULL, event, &error, r);
+                return cannot_begin(&c, unit, NULL, &error, r);
 
         open = r > 0;
         if (open && streq(c.txn->unit, unit) && c.txn->direction != TXN_STUCK)
                 return conduct(&c, true);
         if (open && (c.txn->direction != TXN_STUCK || !(streq(id, "last") || streq(id, c.txn->plan->id)))) {
                 r = other_is_open(c.txn, &error);
-                return refuse(NULL, event, &error, r);
+                return refuse(NULL, EVENT_UPGRADE_REFUSED, &error, r);
         }
-        if (open) { /* stuck */
+        if (open) { /* stuck: the configuration may be what was mended */
+                r = keep_settings(&c, c.txn->plan, &error);
+                if (r < 0)
+                        return refuse(NULL, EVENT_CONFIGURATION_ERROR, &error, r);
                 r = free_and_strdup(&c.txn->unit, unit);
                 if (r >= 0)
                         r = txn_turn_back(c.txn, NULL, "", NULL);
@@ -312,6 +324,11 @@ static ExitStatus verb_rollback(const char *id) {
                         return tell_ended(&c);
                 if (r >= 0 && c.txn->result == TXN_DONE)
                         r = backup_usable(c.txn->plan, &error);
+                if (r >= 0) {
+                        r = keep_settings(&c, c.txn->plan, &error);
+                        if (r < 0)
+                                return refuse(NULL, EVENT_CONFIGURATION_ERROR, &error, r);
+                }
                 if (r >= 0)
                         r = txn_reopen(c.txn, unit, "Asked for by the operator");
                 if (r == -EINVAL && c.txn && c.txn->result != TXN_DONE)
@@ -320,7 +337,7 @@ static ExitStatus verb_rollback(const char *id) {
                                         txn_result_name(c.txn->result));
         }
         if (r < 0)
-                return refuse(NULL, event, &error, r);
+                return refuse(NULL, EVENT_UPGRADE_REFUSED, &error, r);
         return conduct(&c, false);
 }
 
@@ -398,16 +415,16 @@ static ExitStatus verb_step(const char *name, bool undo) {
         Context c = { .manager = NULL };
         int r;
 
-        r = config_load("", &config, &error);
-        if (r >= 0) {
-                state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                r = state_fd < 0 ? -errno : txn_load(state_fd, &t, &error);
-        }
-        if (r <= 0) {
-                (void) sd_notifyf(0, "STATUS=%s", r < 0 ? error_text(&error, r) : "No upgrade is open");
+        state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        r = state_fd < 0 ? -errno : txn_load(state_fd, &t, &error);
+        if (r == 0)
+                r = error_set(&error, -ENOENT, NULL, "No upgrade is open");
+        if (r > 0)
+                r = config_restore("", t->plan->settings, &config);
+        if (r < 0) {
+                (void) sd_notifyf(0, "STATUS=%s", error_text(&error, r));
                 return EXIT_INTERRUPTED;
         }
-        assert(t);
         if (step && step->place == IN_PACKAGES)
                 (void) signal(SIGTERM, SIG_IGN);
 
@@ -428,13 +445,12 @@ static ExitStatus verb_metrics(const char *id) {
         _cleanup_close_ int state_fd = -1;
         int r;
 
-        r = config_load("", &config, &error);
-        if (r >= 0) {
-                state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                r = state_fd < 0 ? -errno : txn_load(state_fd, &t, &error);
-        }
+        state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        r = state_fd < 0 ? -errno : txn_load(state_fd, &t, &error);
         if (r == 0)
                 r = txn_load_history(state_fd, id, &t, &error);
+        if (r >= 0)
+                r = config_restore("", t->plan->settings, &config);
         if (r >= 0)
                 r = metrics_write(t, config->textfile_dir);
         if (r < 0)

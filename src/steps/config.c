@@ -249,7 +249,34 @@ Config *config_free(Config *c) {
         free(c->mqtt_username);
         free(c->mqtt_password_file);
         free(c->textfile_dir);
+        for (size_t i = 0; c->values && i < ELEMENTSOF(keys); i++)
+                free(c->values[i]);
+        free(c->values);
         return mfree(c);
+}
+
+/* Returns as a parser. */
+static const char *set_value(Config *c, size_t i, const char *value) {
+        const char *expected = keys[i].parse(value, (char *) c + keys[i].offset);
+
+        if (expected)
+                return expected;
+        return free_and_strdup(&c->values[i], value) < 0 ? out_of_memory : NULL;
+}
+
+static int config_new(Config **ret) {
+        _cleanup_(config_freep) Config *c = calloc(1, sizeof(Config));
+
+        if (!c)
+                return -ENOMEM;
+        c->values = calloc(ELEMENTSOF(keys), sizeof(char *));
+        if (!c->values)
+                return -ENOMEM;
+        for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+                if (set_value(c, i, keys[i].default_value))
+                        return -ENOMEM;
+        *ret = TAKE_PTR(c);
+        return 0;
 }
 
 typedef struct Parsing {
@@ -285,7 +312,7 @@ static int on_key(void *userdata, const char *section, const char *key, const ch
                 if (!streq(keys[i].key, key))
                         continue;
                 /* An empty value is the default again, as in systemd's files. */
-                expected = keys[i].parse(*value ? value : keys[i].default_value, (char *) p->config + keys[i].offset);
+                expected = set_value(p->config, i, *value ? value : keys[i].default_value);
                 if (expected == out_of_memory)
                         p->out_of_memory = true;
                 return expected ? set_wrong(p, "%s=%s: expected %s", key, value, expected) : 1;
@@ -369,15 +396,32 @@ static int strip_and_check(char *text, size_t size_bytes, const char **ret_wrong
         return 0;
 }
 
-static int read_config(Config *c, const char *root, const char *path, Error *reterr) {
-        static const char advice[] = "Mend the file; emqx-upgrade.conf(5) lists what it may say.",
-                          bom[] = "\xef\xbb\xbf";
-        _cleanup_free_ char *full = NULL, *text = NULL;
+static const char mend[] = "Mend the file; emqx-upgrade.conf(5) lists what it may say.";
+
+/* Writes into text. */
+static int parse_config(Config *c, const char *name, char *text, size_t size_bytes, Error *reterr) {
         Parsing p = { .config = c };
         const char *wrong = NULL;
+        int r = 0, line;
+
+        line = strip_and_check(text, size_bytes, &wrong);
+        if (line == 0)
+                line = ini_parse_string(text, on_key, &p);
+        if (line < 0 || p.out_of_memory)
+                r = -ENOMEM;
+        else if (line > 0)
+                r = error_set(reterr, -EINVAL, mend, "%s:%i: %s", name, line,
+                                wrong ?: p.wrong ?: "expected [Section] or Key=value");
+        free(p.wrong);
+        return r;
+}
+
+static int read_config(Config *c, const char *root, const char *path, Error *reterr) {
+        static const char bom[] = "\xef\xbb\xbf";
+        _cleanup_free_ char *full = NULL, *text = NULL;
         size_t size, skip;
         struct stat st;
-        int r, line;
+        int r;
 
         if (asprintf(&full, "%s%s", root, path) < 0)
                 return -ENOMEM;
@@ -385,19 +429,10 @@ static int read_config(Config *c, const char *root, const char *path, Error *ret
         if (r == -ENOENT && lstat(full, &st) < 0) /* a dangling link was meant to be something */
                 return 0;
         if (r < 0)
-                return error_set(reterr, r, advice, "Cannot read the configuration file %s: %m", full);
+                return error_set(reterr, r, mend, "Cannot read the configuration file %s: %m", full);
 
         skip = startswith(text, bom) ? strlen(bom) : 0;
-        line = strip_and_check(text + skip, size - skip, &wrong);
-        if (line == 0)
-                line = ini_parse_string(text + skip, on_key, &p);
-        if (line < 0 || p.out_of_memory)
-                r = -ENOMEM;
-        else if (line > 0)
-                r = error_set(reterr, -EINVAL, advice, "%s:%i: %s", full, line,
-                                wrong ?: p.wrong ?: "expected [Section] or Key=value");
-        free(p.wrong);
-        return r;
+        return parse_config(c, full, text + skip, size - skip, reterr);
 }
 
 static int is_conf(const struct dirent *de) {
@@ -435,19 +470,15 @@ static int read_directory(Config *c, const char *root, Error *reterr) {
 }
 
 int config_load(const char *root, Config **ret, Error *reterr) {
-        _cleanup_(config_freep) Config *c = calloc(1, sizeof(Config));
+        _cleanup_(config_freep) Config *c = NULL;
         int r;
 
         assert(root);
         assert(ret);
 
-        if (!c)
-                return -ENOMEM;
-        for (size_t i = 0; i < ELEMENTSOF(keys); i++)
-                if (keys[i].parse(keys[i].default_value, (char *) c + keys[i].offset))
-                        return -ENOMEM;
-
-        r = read_config(c, root, CONFIG_FILE, reterr);
+        r = config_new(&c);
+        if (r >= 0)
+                r = read_config(c, root, CONFIG_FILE, reterr);
         if (r >= 0)
                 r = read_directory(c, root, reterr);
         if (r >= 0 && !*c->mqtt_cert_file != !*c->mqtt_key_file)
@@ -459,4 +490,39 @@ int config_load(const char *root, Config **ret, Error *reterr) {
                 return r;
         *ret = TAKE_PTR(c);
         return 0;
+}
+
+char *config_text(const Config *c) {
+        _cleanup_strv_ char **lines = NULL;
+
+        for (size_t i = 0; i < ELEMENTSOF(keys); i++) {
+                bool same = i > 0 && streq(keys[i].section, keys[i - 1].section);
+
+                if ((!same && strv_extendf(&lines, "[%s]", keys[i].section) < 0) ||
+                                strv_extendf(&lines, "%s=%s", keys[i].key, c->values[i]) < 0)
+                        return NULL;
+        }
+        return strv_join(lines, "\n");
+}
+
+static int from_text(const char *text, Config **ret) {
+        _cleanup_(config_freep) Config *c = NULL;
+        _cleanup_free_ char *copy = strdup(text);
+        int r;
+
+        r = copy ? config_new(&c) : -ENOMEM;
+        if (r >= 0)
+                r = parse_config(c, "text", copy, strlen(copy), NULL);
+        if (r < 0)
+                return r;
+        *ret = TAKE_PTR(c);
+        return 0;
+}
+
+int config_restore(const char *root, const char *text, Config **ret) {
+        assert(ret);
+
+        if ((text && from_text(text, ret) >= 0) || config_load(root, ret, NULL) >= 0)
+                return 0;
+        return from_text("", ret);
 }

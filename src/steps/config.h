@@ -53,11 +53,21 @@ typedef struct Config {
 
         /* [Cluster] */
         uint64_t min_peers;
+
+        char **values; /* all of the above as they are written, in the order of config_key() */
 } Config;
 
 /* Reads the files below root ("" for the host). Files that are missing are defaults; anything else that is wrong is
  * -EINVAL or the kernel's error, with file, line and what was expected in reterr. */
 int config_load(const char *root, Config **ret, Error *reterr);
+
+/* One file that says all of c, defaults too. NULL: out of memory. */
+char *config_text(const Config *c);
+
+/* For what was begun with text, of config_text(), whatever has become of the files. Where text is NULL, or of a version of this
+ * program with other keys, it is what the files say, or else the defaults. 0 or -ENOMEM. */
+int config_restore(const char *root, const char *text, Config **ret);
+
 Config *config_free(Config *c);
 DEFINE_CLEANUP(Config *, config_free)
 

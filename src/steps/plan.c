@@ -24,6 +24,7 @@ static const struct {
         TEXT(id),
         TEXT(from),
         TEXT(to),
+        TEXT(settings),
         TEXT(kind),
         TEXT(package),
         TEXT(arch),

@@ -64,6 +64,8 @@ typedef struct Plan {
         char *from; /* "4.3.12"; NULL until inspect has found it */
         char *to;
 
+        char *settings; /* config_text() of what it was begun with; NULL: a record from before that was kept */
+
         char *kind;    /* of installation: "deb" */
         char *package; /* "emqx" */
         char *arch;

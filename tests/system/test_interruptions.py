@@ -6,7 +6,7 @@ import fcntl
 import pytest
 
 from upgrade import (DONE, REFUSED, ROLLED_BACK, STATE, STEPS, assert_node_is, event_names, events, exit_status, node_files, package_state, retained,
-                     running_version, start, wait_for_end, assert_nothing_is_left)
+                     running_version, start, status, wait_for_end, assert_nothing_is_left)
 
 #: Runs the conductor under strace once, which kills it at its N-th replacement of the record; then never again.
 KILLER = """#!/bin/sh
@@ -89,6 +89,28 @@ def test_conductor_comes_back_while_its_lock_is_held(node):
         node.wait_until(lambda: "interrupted" in event_names(node))
     assert_whole(node, messages)
     assert running_version(node) == "4.4.0"
+
+
+def test_configuration_is_broken_while_the_node_is_down(node):
+    """As configuration management does at any time. What was begun goes on as it was begun, also after a crash."""
+    messages = retained(node, node.n_retained)
+    node.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/attempts.conf", "[Upgrade]\nAttempts=9\n", mode=0o644)
+    start(node, block=False)
+    node.wait_until(lambda: "node-stopped" in event_names(node), timeout=60, every=0.02)
+    node.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/broken.conf", "[Upgrade]\nNoSuchKey=1\n", mode=0o644)
+    node.run("systemctl kill --signal=KILL emqx-upgrade@4.4.0")
+    assert_whole(node, messages)
+    assert running_version(node) == "4.4.0"
+    assert not events(node, "step-failed") and not events(node, "configuration-error")
+    assert "Attempts=9" in status(node)["plan"]["settings"]
+
+    # What begins now is told; mended, it may begin.
+    assert node.run("emqx-upgrade rollback", check=False).returncode != 0
+    (refusal,) = events(node, "configuration-error")
+    assert "broken.conf:2" in refusal["MESSAGE"]
+    node.run("rm /etc/emqx-upgrade/emqx-upgrade.conf.d/broken.conf")
+    assert node.run("emqx-upgrade rollback", check=False, timeout=120).returncode == 0
+    assert_node_is(node, "4.3.12")
 
 
 def test_stop_after_the_point_of_no_return_finishes_first(node):

@@ -74,6 +74,55 @@ static void later_files_win_in_the_order_of_their_names(void **state) {
         assert_string_equal(f->config->packages_dir, "/srv/packages");
 }
 
+static void what_is_in_force_is_read_back_whatever_becomes_of_the_files(void **state) {
+        static const char main_file
+                        [] = "\xef\xbb\xbf[Upgrade]\nAttempts = 5\nAttempts=7\nStartTimeoutSec=1h 30min\n",
+               other[] = "[Node]\nMqttUsername=Jürgen = \"1\"\nMqttProbe=off\n[Backup]\nKeepBackups=infinity\n",
+               broken[] = "[Upgrade]\nAttempts=many\n";
+        _cleanup_free_ char *text = NULL, *again = NULL;
+        const char *section, *key, *value;
+        Config *kept = NULL;
+        Fixture *f = *state;
+
+        write_config(f, "emqx-upgrade.conf", main_file, strlen(main_file));
+        write_config(f, "emqx-upgrade.conf.d/a.conf", other, strlen(other));
+        assert_int_equal(load(f), 0);
+        text = config_text(f->config);
+        write_config(f, "emqx-upgrade.conf", broken, strlen(broken));
+        assert_int_equal(load(f), -EINVAL);
+
+        assert_int_equal(config_restore(f->root, text, &kept), 0);
+        assert_int_equal(kept->attempts, 7);
+        assert_true(kept->start_timeout_usec == 90 * USEC_PER_MINUTE);
+        assert_true(kept->keep_backups == UINT64_MAX);
+        assert_string_equal(kept->mqtt_username, "Jürgen = \"1\"");
+        assert_false(kept->mqtt_probe);
+        again = config_text(kept);
+        assert_string_equal(again, text);
+        for (size_t i = 0; config_key(i, &section, &key, &value); i++)
+                assert_non_null(strstr(text, key));
+        (void) config_free(kept);
+}
+
+static void what_cannot_be_read_back_is_in_the_files_or_default(void **state) {
+        static const char *const texts[] = { NULL, "[Upgrade]\nNoLongerThere=1\n" };
+        static const char good[] = "[Upgrade]\nAttempts=5\n", broken[] = "[Upgrade]\nAttempts=5\nNonsense=1\n";
+        Fixture *f = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                Config *c = NULL;
+
+                write_config(f, "emqx-upgrade.conf", good, strlen(good));
+                assert_int_equal(config_restore(f->root, texts[i], &c), 0);
+                assert_int_equal(c->attempts, 5);
+                c = config_free(c);
+                write_config(f, "emqx-upgrade.conf", broken, strlen(broken));
+                assert_int_equal(config_restore(f->root, texts[i], &c), 0);
+                assert_int_equal(c->attempts, 3);
+                (void) config_free(c);
+        }
+}
+
 static void a_certificate_needs_its_key(void **state) {
         static const char cert[] = "[Node]\nMqttCertFile=/etc/me.pem\n", key[] = "[Node]\nMqttKeyFile=/etc/me.key\n";
         Fixture *f = *state;
@@ -302,6 +351,8 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 TEST(nothing_is_all_defaults),
                 TEST(later_files_win_in_the_order_of_their_names),
+                TEST(what_is_in_force_is_read_back_whatever_becomes_of_the_files),
+                TEST(what_cannot_be_read_back_is_in_the_files_or_default),
                 TEST(a_certificate_needs_its_key),
                 TEST(empty_value_is_the_default_again),
                 TEST(wrong_lines_are_refused_with_file_line_and_expectation),

@@ -73,9 +73,11 @@ static void everything_is_read_back(void **state) {
         (void) snprintf(id, sizeof(id), "%s", f->txn->plan->id);
         mark(f, "inspect", STEP_BEGUN);
         mark(f, "inspect", STEP_DONE);
+        assert_int_equal(free_and_strdup(&f->txn->plan->settings, "[Upgrade]\nAttempts=7"), 0);
         mark(f, "stage", STEP_BEGUN);
         assert_int_equal(reload(f), 1);
         assert_string_equal(f->txn->plan->id, id);
+        assert_string_equal(f->txn->plan->settings, "[Upgrade]\nAttempts=7");
         assert_string_equal(f->txn->plan->from, "4.3.12");
         assert_string_equal(f->txn->plan->trees[0].path, "/etc/emqx");
         assert_string_equal(f->txn->unit, "emqx-upgrade@4.4.0.service");
