@@ -348,8 +348,17 @@ static ExitStatus cannot_resume(const Context *c, const Error *error, int r) {
         return EXIT_INTERRUPTED;
 }
 
-/* At boot, before emqx.service may start. File work only: whoever waits here for the broker waits for ever. The main
- * unit, which is only queued, does the rest. */
+/* Others hold its lock too, for a moment: `emqx-upgrade backups prune`. */
+static bool conductor_lives(void) {
+        char ours[32], theirs[32];
+        pid_t holder = lock_holder(LOCK_PATH);
+
+        return holder > 0 && streq(process_name(theirs, holder), process_name(ours, getpid()));
+}
+
+/* At boot, before emqx.service may start, where no conductor can run yet. File work only: whoever waits here for the broker
+ * waits for ever. The main unit, which is only queued, does the rest. Started at another time, by a person or by `systemctl
+ * isolate`, it may find a conductor, who sees to the hold, and whose record may change while it is read. */
 static ExitStatus verb_resume(void) {
         _cleanup_(txn_freep) Txn *t = NULL;
         _cleanup_(manager_freep) Manager *manager = NULL;
@@ -360,6 +369,8 @@ static ExitStatus verb_resume(void) {
         Job *job = NULL;
         int r;
 
+        if (conductor_lives())
+                return EXIT_DONE;
         state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (state_fd < 0 && errno == ENOENT)
                 return EXIT_DONE;

@@ -636,6 +636,7 @@ static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event e
         Txn *t = e->txn;
         int r;
 
+        (void) hold_lift(&e->context, NULL); /* it is gone, unless somebody has written it meanwhile */
         r = txn_close(t, result);
         if (is_unwritable(r))
                 r = room_await_end(t, &e->context);

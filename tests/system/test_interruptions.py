@@ -172,6 +172,19 @@ def test_disk_becomes_read_only(node_factory):
     assert_whole(node, messages)
 
 
+def test_resume_unit_is_started_while_the_upgrade_runs(node):
+    """By hand, or by `systemctl isolate multi-user.target`, which wants it. Who conducts is alive, and needs no help."""
+    messages = retained(node, node.n_retained)
+    node.write("/etc/emqx-upgrade/hooks.d/hold", f"#!/bin/sh\n[ $1 = drain ] || echo somebody >{STATE}/hold\n", mode=0o755)
+    start(node, block=False)
+    node.wait_until(lambda: "node-stopped" in event_names(node), timeout=60, every=0.02)
+    assert node.run("systemctl start emqx-upgrade-resume", check=False).returncode == 0
+    assert_whole(node, messages)
+    assert running_version(node) == "4.4.0"
+    assert "upgrade-resumed" not in event_names(node)
+    assert node.unit("emqx-upgrade-resume.service")["ConditionResult"] == "yes"
+
+
 @pytest.mark.parametrize("event, result, version", [("drain", REFUSED, "4.3.12"), ("undrain", DONE, "4.4.0")])
 def test_disk_fills_up_while_the_node_serves(node_factory, event, result, version):
     """The record can be written all the same: that a refusal touched nothing, or that the new version is well."""
