@@ -209,6 +209,8 @@ static int add_identity(sd_bus_message *message, const TransientUnit *unit) {
                 r = add_strv(message, "Environment", unit->environment);
         if (r >= 0 && unit->log_extra_fields)
                 r = add_log_fields(message, unit->log_extra_fields);
+        if (r >= 0 && unit->requires_mounts_for)
+                r = add_strv(message, "RequiresMountsFor", unit->requires_mounts_for);
         return r;
 }
 

@@ -36,6 +36,7 @@ typedef struct TransientUnit {
         bool sandboxed, quick;
         char *const *read_write_paths;     /* absolute; "-/path" may be missing */
         char *const *bind_read_only_paths; /* "/from:/to": shown there, to it alone */
+        char *const *requires_mounts_for;  /* absolute: it runs only while they are mounted; NULL: wherever */
         bool private_network;              /* no network at all */
         bool private_tmp;                  /* a /tmp of its own, gone with it */
         char *const *capabilities;         /* CapabilityBoundingSet=, "CAP_CHOWN", …; NULL: all; empty: none */

@@ -285,6 +285,10 @@ static int copy_tree(Context *c, int backup_fd, int staged_fd, size_t i, TreePas
         r = tree_backup(t.live_fd, t.copy_fd, pass, &tree_progress, &t.manifest, reterr);
         if (r < 0)
                 return r;
+        /* A way back to it would remove what turns up there later. One entry is the tree itself. */
+        if (!pass->serving && manifest_n_entries(t.manifest) <= 1 && t.tree->entries > 0)
+                return error_set(reterr, -ENODATA, "Look whether its file system is mounted.",
+                                "%s is empty, and had %" PRIu64 " entries", t.tree->real, t.tree->entries);
         if (asprintf(&name, "%s" MANIFEST_SUFFIX, t.tree->name) < 0)
                 return -ENOMEM;
         r = manifest_write_at(t.manifest, pass->serving ? staged_fd : backup_fd, name, reterr);

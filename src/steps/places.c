@@ -11,6 +11,7 @@
 #include "base/fileio.h"
 
 #define MOUNTS_BYTES_MAX (16 * 1024 * 1024)
+#define MOUNTS_OF_OURS "/proc/self/mountinfo"
 
 /* Whether path is dir, or below it. Both are without symbolic links. */
 static bool is_within(const char *path, const char *dir) {
@@ -60,8 +61,8 @@ static bool next_mount(char **rest, Mount *ret) {
         return false;
 }
 
-static int read_mounts(char **ret) {
-        return read_file_at(AT_FDCWD, "/proc/self/mountinfo", MOUNTS_BYTES_MAX, ret, NULL);
+static int read_mounts(const char *table, char **ret) {
+        return read_file_at(AT_FDCWD, table, MOUNTS_BYTES_MAX, ret, NULL);
 }
 
 /* What would go away with the directory of the old version, or be emptied with it. dpkg leaves what is not its own. */
@@ -92,7 +93,7 @@ static int check_mounts(const Plan *p, Error *reterr) {
         Mount m;
         int r;
 
-        r = read_mounts(&table);
+        r = read_mounts(MOUNTS_OF_OURS, &table);
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot read the table of mounts: %m");
         rest = table;
@@ -300,7 +301,9 @@ int places_find(Plan *p, const Node *n, Error *reterr) {
                 r = drop_inner(p);
         if (r >= 0)
                 r = measure(p, reterr);
-        return r < 0 ? r : check_program(p, reterr);
+        if (r >= 0)
+                r = check_program(p, reterr);
+        return r < 0 ? r : places_find_mounts(p, MOUNTS_OF_MACHINE, reterr);
 }
 
 static int make_link_again(Context *c, const PlanTree *t, bool back, Error *reterr) {
@@ -373,22 +376,91 @@ int places_write_paths(const Plan *p, char ***ret) {
         return 0;
 }
 
+/* --- the file systems they are on --- */
+
+/* Which mount of table real is on. *ret is in *ret_text, the caller's to free. */
+static int find_mount(const char *table, const char *real, char **ret_text, Mount *ret) {
+        _cleanup_free_ char *text = NULL;
+        Mount m, best = { NULL, NULL };
+        char *rest;
+        int r;
+
+        r = read_mounts(table, &text);
+        if (r < 0)
+                return r;
+        rest = text;
+        while (next_mount(&rest, &m))
+                /* A later mount hides an earlier one. */
+                if (is_within(real, m.where) && (!best.where || strlen(m.where) >= strlen(best.where)))
+                        best = m;
+        if (!best.where)
+                return -ENOENT;
+        *ret_text = TAKE_PTR(text);
+        *ret = best;
+        return 0;
+}
+
 char *place_filesystem(const char *path) {
-        _cleanup_free_ char *table = NULL, *real = realpath(path, NULL);
-        const char *best = NULL;
-        size_t longest = 0;
+        _cleanup_free_ char *real = realpath(path, NULL), *text = NULL;
+        Mount m = { NULL, NULL };
+
+        return strdup(real && find_mount(MOUNTS_OF_OURS, real, &text, &m) >= 0 ? m.type : "?");
+}
+
+static int add_mount(Plan *p, const char *where) {
+        return streq(where, "/") || strv_contains(p->mounts, where) ? 0 : strv_extend(&p->mounts, where);
+}
+
+static int add_outer_mount(Plan *p, const char *table, const char *path) {
+        _cleanup_free_ char *real = realpath(path, NULL), *text = NULL;
+        Mount m;
+        int r;
+
+        if (!real)
+                return -errno;
+        r = find_mount(table, real, &text, &m);
+        return r < 0 ? r : add_mount(p, m.where);
+}
+
+static int add_inner_mounts(Plan *p, const char *table, const char *real) {
+        _cleanup_free_ char *text = NULL;
         char *rest;
         Mount m;
+        int r;
 
-        if (!real || read_mounts(&table) < 0)
-                return strdup("?");
-        rest = table;
-        while (next_mount(&rest, &m)) {
-                /* A later mount hides an earlier one. */
-                if (!is_within(real, m.where) || strlen(m.where) < longest)
-                        continue;
-                longest = strlen(m.where);
-                best = m.type;
+        r = read_mounts(table, &text);
+        rest = text;
+        while (r >= 0 && next_mount(&rest, &m))
+                if (is_within(m.where, real))
+                        r = add_mount(p, m.where);
+        return r;
+}
+
+int places_find_mounts(Plan *p, const char *table, Error *reterr) {
+        int r;
+
+        r = add_outer_mount(p, table, p->root_dir);
+        for (size_t i = 0; i < p->n_trees && r >= 0; i++) {
+                r = add_outer_mount(p, table, p->trees[i].real);
+                if (r >= 0)
+                        r = add_inner_mounts(p, table, p->trees[i].real);
         }
-        return strdup(best ?: "?");
+        return r < 0 ? error_set(reterr, r, NULL, "Cannot tell which file systems the node is on: %m") : 0;
+}
+
+int places_are_mounted(const Plan *p, const char *table, const char **ret_missing) {
+        STRV_FOREACH (mount, p->mounts) {
+                _cleanup_free_ char *text = NULL;
+                Mount m;
+                int r;
+
+                r = find_mount(table, *mount, &text, &m);
+                if (r < 0)
+                        return r;
+                if (!streq(m.where, *mount)) {
+                        *ret_missing = *mount;
+                        return 0;
+                }
+        }
+        return 1;
 }

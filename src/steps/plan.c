@@ -121,6 +121,7 @@ Plan *plan_free(Plan *p) {
         for (size_t i = 0; i < p->n_checks; i++)
                 plan_check_done(&p->checks[i]);
         free(p->checks);
+        strv_free(p->mounts);
         strv_free(p->members);
         plan_forget_adapted(p);
         plan_clear_reserves(p);
@@ -291,6 +292,9 @@ int plan_changed(const Plan *p, const Plan *now, char **ret) {
                         return say_changed(
                                         "a directory with data", t ? t->real : NULL, n ? n->real : "not there", ret);
         }
+        STRV_FOREACH (mount, p->mounts)
+                if (!strv_contains(now->mounts, *mount))
+                        return say_changed(*mount, "a mount point", "none", ret);
         /* Last: whatever of it has a name of its own has been named. */
         if (now->configuration_sha256 && !streq_ptr(p->configuration_sha256, now->configuration_sha256))
                 return (*ret = strdup("the configuration, as it was when the new version was asked about it, was edited"))
@@ -424,6 +428,8 @@ int plan_to_json(const Plan *p, json_object **ret) {
                 r = json_add_list(o, "log_marks", p->log_marks);
         if (r >= 0)
                 r = json_add_list(o, "members", p->members);
+        if (r >= 0)
+                r = json_add_list(o, "mounts", p->mounts);
         if (r >= 0)
                 r = json_add_list(o, "kept_aside", p->kept_aside);
         if (r < 0)
@@ -575,6 +581,8 @@ int plan_from_json(json_object *o, Plan **ret) {
                 r = baseline_from_json(baseline, &p->baseline);
         if (r >= 0)
                 r = json_get_list(o, "members", &p->members);
+        if (r >= 0)
+                r = json_get_list(o, "mounts", &p->mounts);
         if (r < 0)
                 return r;
         if (!p->id || !plan_is_id(p->id) || !p->to)

@@ -102,6 +102,8 @@ typedef struct Plan {
         PlanTree *trees;
         size_t n_trees;
 
+        char **mounts; /* strv: mount points that trees and program lie on, and those within trees, but "/"; NULL: none noted */
+
         PlanCheck *checks; /* in the order in which they were first made */
         size_t n_checks;
 

@@ -143,6 +143,7 @@ static int start_step_unit(Engine *e, const Step *step, bool undo, const char *n
         unit.timeout_start_usec = config_patience_usec(c->config);
         unit.timeout_stop_usec = config_patience_usec(c->config);
         unit.limit_nofile = STEP_NOFILE;
+        unit.requires_mounts_for = c->plan->mounts; /* so a shutdown unmounts them after it */
         if (step->place == IN_FILES) {
                 unit.sandboxed = true;
                 unit.read_write_paths = paths;
@@ -396,7 +397,8 @@ static int walk_forward(Engine *e) {
                         r = error_set(&error, -ELOOP, NULL, "It was interrupted %u times", t->steps[i].attempts);
                 if (r >= 0) {
                         tell_begun(e, step, false);
-                        if (step->package_lock)
+                        r = room_await_mounts(t, &e->context);
+                        if (r >= 0 && step->package_lock)
                                 r = package_lock_take(&e->package_lock, &e->context, step->node == NODE_UP, &error);
                 }
                 if (r >= 0)
@@ -466,6 +468,15 @@ static bool can_refuse_way_back(const Txn *t, size_t i, const Step *step) {
         return true;
 }
 
+static int check_mounts(const Plan *p, Error *reterr) {
+        const char *missing;
+        int r = places_are_mounted(p, MOUNTS_OF_MACHINE, &missing);
+
+        return r == 0 ? error_set(reterr, -ENODEV, "Mount it.",
+                                        "Nothing is mounted on %s, where files of the node were", missing)
+                      : r;
+}
+
 static int refuse_way_back(Engine *e, const Error *error, int why) {
         _cleanup_(txn_freep) Txn *before = NULL;
         Txn *t = e->txn;
@@ -513,8 +524,15 @@ static int walk_back(Engine *e) {
                 if (r >= 0) {
                         tell_begun(e, step, true);
                         /* Where nothing was touched yet, so that nobody is waited for with the node down. */
-                        if (can_refuse_way_back(t, i, step))
-                                r = package_lock_take(&e->package_lock, &e->context, true, &error);
+                        if (can_refuse_way_back(t, i, step)) {
+                                r = check_mounts(t->plan, &error);
+                                if (r >= 0)
+                                        r = package_lock_take(&e->package_lock, &e->context, true, &error);
+                        } else if (txn_touched_node(t)) {
+                                r = room_await_mounts(t, &e->context);
+                                if (r < 0)
+                                        return r;
+                        }
                 }
                 if (r >= 0) {
                         r = recorded(e, txn_mark(t, i, STEP_UNDO_BEGUN));

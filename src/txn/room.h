@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
-/* Room: waits for some on a full disk, and for one that is read-only. Beyond the way back there is only a person, and what a
- * person would do is to make room, or to mend the disk: so that is waited for, however long. Tells the journal where.
+/* Room: waits for some on a full disk, for one that is read-only, and for one that is not mounted. Beyond the way back there is
+ * only a person, and what a person would do is to make room, to mend the disk, or to mount it: so that is waited for, however
+ * long. Tells the journal where.
  *
  * All return -EINTR and -ECONNRESET as manager_wait(). */
 
@@ -20,3 +21,7 @@ int room_await_end(Txn *t, Context *c);
 
 /* Until there is room where any was reserved. 0: there was; 1: it was waited for. */
 int room_await(Txn *t, Context *c);
+
+/* Until every mount of the plan is there: at boot one may come later than the upgrade, and an empty mount point is not to be
+ * taken for the node's data. */
+int room_await_mounts(Txn *t, Context *c);

@@ -170,7 +170,8 @@ def check_schemas(_):
     written = re.findall(r"^\s+(?:TEXT|NUMBER|OPTIONAL_NUMBER)\((\w+)\),", text("src/steps/plan.c"), re.M)
     wrong += [f"{f}: a field of the plan, not in record.schema.json" for f in written if f not in plan]
     wrong += [f"{f}: in record.schema.json, no field of the plan" for f in plan
-              if f not in [*written, "trees", "checks", "reserves", "adapted", "members", "kept_aside", "log_marks", "baseline"]]
+              if f not in [*written, "trees", "checks", "reserves", "adapted", "members", "mounts", "kept_aside", "log_marks",
+                           "baseline"]]
     keys = re.findall(r'json_add\w*\(\w+, "(\w+)"', text("src/txn/txn.c") + text("src/txn/status.c"))
     keys += re.findall(r'^\s+\{ "(\w+)", ', text("src/txn/txn.c"), re.M)
     known = {*record["properties"], *record["properties"]["steps"]["items"]["properties"],

@@ -4,7 +4,7 @@
 import pytest
 
 from upgrade import (REFUSED, RUNTIME, assert_node_is, event_names, events, exit_status, node_files, retained, start, status,
-                     tree, wait_until_it_serves)
+                     tree, wait_for_end, wait_until_it_serves)
 
 DROP_IN = "/etc/systemd/system/emqx.service.d/where.conf"
 
@@ -181,6 +181,60 @@ def test_data_on_a_mount_of_its_own(node):
     assert_node_is(node, "4.3.12")
     assert node_files(node) == before
     assert node.run("findmnt -n -o FSTYPE /var/lib/emqx").stdout == "tmpfs\n"
+
+
+#: Mounted when /run/volume is there, which at boot it is not; like `nofail`, with a disk that takes its time.
+VOLUME = """[Unit]
+DefaultDependencies=no
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+TimeoutStartSec=infinity
+ExecStart=/bin/sh -c 'until [ -e /run/volume ]; do sleep 0.1; done'
+"""
+
+
+def test_data_that_is_mounted_late_at_boot_is_waited_for(node):
+    """What an empty mount point has in it is not the node's data, and must not be backed up, started on or restored."""
+    node.write("/etc/systemd/system/volume.service", VOLUME)
+    node.write("/etc/fstab", "/srv/volume /data none bind,nofail,x-systemd.requires=volume.service 0 0\n")
+    node.run("mkdir -p /srv/volume /data; touch /run/volume; systemctl daemon-reload; systemctl start data.mount")
+    node.run("systemctl stop emqx; systemctl reset-failed emqx")
+    by_emqx_vars(node, "/data")
+    node.run("systemctl daemon-reload && systemctl start emqx", timeout=120)
+    wait_until_it_serves(node)
+    messages = retained(node, node.n_retained)
+    before, stored = content(node, "/data"), node.run("find /data/mnesia -type f").stdout
+    assert before and stored
+
+    start(node, block=False)
+    node.wait_until(lambda: any(e["EMQX_UPGRADE_STEP"] == "backup" for e in events(node, "step-begun")), timeout=90, every=0.02)
+    node.kill()
+    node.boot()
+    unit = "emqx-upgrade@4.4.0.service"
+    node.wait_until(lambda: node.unit(unit)["StatusText"].endswith("%)") and
+                    "waiting for a mount of the file system of /data, since" in node.unit(unit)["StatusText"], timeout=60)
+    assert "The file system of /data is not mounted. Mount it" in events(node, "waiting")[-1]["MESSAGE"]
+    assert node.run("systemctl is-active emqx", check=False).stdout == "inactive\n"
+    assert node.run("ls -A /data").stdout == ""
+    node.run("touch /run/volume")
+
+    wait_for_end(node)
+    assert node.unit(unit)["NRestarts"] == "0"
+    assert_node_is(node, "4.4.0")
+    assert retained(node, node.n_retained) == messages
+    assert content(node, "/data") == before
+
+    node.run("systemctl stop emqx; umount /data")
+    assert node.run("emqx-upgrade rollback", check=False, timeout=120).returncode != 0
+    assert "Nothing is mounted on /data" in events(node, "upgrade-refused")[-1]["EMQX_UPGRADE_ERROR"]
+    node.run("systemctl start data.mount emqx", timeout=120)
+    wait_until_it_serves(node)
+
+    assert node.run("emqx-upgrade rollback", check=False, timeout=120).returncode == 0
+    assert_node_is(node, "4.3.12")
+    assert content(node, "/data") == before
+    assert {**messages, **retained(node, node.n_retained)} == messages
 
 
 def test_room_for_the_way_back_is_reserved_where_the_data_is(node):

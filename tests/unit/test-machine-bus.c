@@ -478,6 +478,19 @@ static void a_sandboxed_step_writes_only_where_it_may(void **state) {
         assert_ok(f, transient_await(job, 20 * USEC_PER_SEC, NULL, NULL, &f->error));
 }
 
+static void a_step_has_the_mounts_that_it_requires(void **state) {
+        _cleanup_(job_freep) Job *job = NULL;
+        TransientUnit unit = SHELL_UNIT("findmnt /mnt && systemctl show -P After " STEP " | grep -qw mnt.mount");
+        Fixture *f = *state;
+
+        write_service(f, "mnt.mount", "[Mount]\nWhat=tmpfs\nWhere=/mnt\nType=tmpfs\n");
+        unit.requires_mounts_for = STRV_MAKE("/mnt");
+        assert_ok(f, transient_start(f->manager, &unit, &job, &f->error));
+        assert_ok(f, transient_await(job, 5 * USEC_PER_SEC, NULL, NULL, &f->error));
+        assert_ok(f, transient_clear(f->manager, STEP, SOON, NULL));
+        assert_ok(f, job_run(f->manager, JOB_STOP, "mnt.mount", "replace", SOON, &f->error));
+}
+
 static void a_sandboxed_step_can_say_how_far_it_is(void **state) {
         _cleanup_strv_ char **said = NULL;
         _cleanup_(job_freep) Job *job = NULL;
@@ -765,6 +778,7 @@ int main(int argc, char **argv) {
                 test(only_a_step_that_says_nothing_new_stalls),
                 test(a_step_that_somebody_stops_has_not_succeeded),
                 test(a_sandboxed_step_writes_only_where_it_may),
+                test(a_step_has_the_mounts_that_it_requires),
                 test(a_sandboxed_step_can_say_how_far_it_is),
                 test(an_unknown_capability_is_our_error),
                 test(a_step_runs_with_its_user_environment_and_journal_fields),

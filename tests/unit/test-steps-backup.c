@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+#include "test-util.h"
+
+#include <sched.h>
+#include <sys/mount.h>
+
+#include "base/fileio.h"
+#include "steps/backup.h"
+
+/* One tree, and a STATE_DIR of the test's own. */
+typedef struct Fixture {
+        Config *config;
+        Context c;
+        Error error;
+} Fixture;
+
+static void quiet(const char *text, const StepProgress *progress, void *userdata) {
+        (void) text;
+        (void) progress;
+        (void) userdata;
+}
+
+static int own_mounts(void **state) {
+        (void) state;
+        assert_return_code(unshare(CLONE_NEWNS), errno);
+        assert_return_code(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), errno);
+        return 0;
+}
+
+static int set_up(void **state) {
+        Fixture *f = calloc(1, sizeof(Fixture));
+        Plan *p;
+
+        assert_return_code(mount("tmpfs", "/var/lib", "tmpfs", 0, "mode=755"), errno);
+        assert_return_code(mount("tmpfs", "/mnt", "tmpfs", 0, "mode=755"), errno);
+        assert_int_equal(replace_file_at(AT_FDCWD, "/mnt/acl.conf", "{allow, all}.\n", 14, 0644), 0);
+        assert_int_equal(config_load("/nonexistent", &f->config, NULL), 0);
+        assert_int_equal(plan_new("4.4.0", &p), 0);
+        assert_int_equal(plan_add_tree(p, "etc", "/mnt", "/mnt", NULL, "because"), 0);
+        p->trees[0].entries = 1;
+        f->c = (Context){ .config = f->config, .plan = p, .report = quiet };
+        *state = f;
+        return 0;
+}
+
+static int tear_down(void **state) {
+        Fixture *f = *state;
+
+        (void) umount2("/mnt", MNT_DETACH);
+        assert_return_code(umount2("/var/lib", MNT_DETACH), errno);
+        (void) plan_free(f->c.plan);
+        (void) config_free(f->config);
+        error_done(&f->error);
+        free(f);
+        return 0;
+}
+
+/* A way back would take whatever is mounted there later for written by the new version. */
+static void empty_mount_point_is_no_backup(void **state) {
+        Fixture *f = *state;
+
+        assert_int_equal(back_up_trees(&f->c, &f->error), 0);
+        assert_int_equal(backup_complete(f->c.plan), 1);
+        assert_return_code(unlink("/mnt/acl.conf"), errno);
+        assert_int_equal(back_up_trees(&f->c, &f->error), -ENODATA);
+        assert_non_null(strstr(f->error.message, "/mnt is empty"));
+        assert_int_equal(backup_complete(f->c.plan), 0);
+
+        f->c.plan->trees[0].entries = 0;
+        assert_int_equal(back_up_trees(&f->c, &f->error), 0);
+        assert_int_equal(backup_complete(f->c.plan), 1);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(empty_mount_point_is_no_backup),
+        };
+
+        return cmocka_run_group_tests(tests, own_mounts, NULL);
+}
