@@ -135,18 +135,21 @@ static int hide(char **text, const char *value) {
         return 0;
 }
 
-static int hide_values(char **text, const Conf *conf) {
+static int hide_values(const Judge *j, char **text, const Conf *conf) {
         int r = 0;
 
         for (size_t i = 0; conf_next_value(conf, i) && r >= 0; i++)
                 r = hide(text, conf_next_value(conf, i));
+        STRV_FOREACH (s, j->environment)
+                if (r >= 0 && startswith(*s, "EMQX_"))
+                        r = hide(text, strchr(*s, '=') + 1);
         return r;
 }
 
-/* A sentence of the new release about a file, without any value that stands there. */
+/* A sentence of the new release about a file, without any value that stands there or in a variable in its place. */
 static int add_reason(Judge *j, const Question *q, const char *sentence) {
         _cleanup_free_ char *text = strdup(sentence), *whole = NULL;
-        int r = text ? hide_values(&text, q->file->conf) : -ENOMEM;
+        int r = text ? hide_values(j, &text, q->file->conf) : -ENOMEM;
 
         if (r >= 0 && asprintf(&whole, "%s: %s", q->file->path, text) < 0)
                 r = -ENOMEM;
@@ -403,7 +406,7 @@ static int ask(Judge *j, Error *reterr) {
         for (char *line, *rest = output; (line = strsep(&rest, "\n"));)
                 if (*line && !startswith(line, "@ ") && free_and_strdup(&last, line) < 0)
                         return -ENOMEM;
-        if (last && hide_values(&last, j->setup->files[0].conf) < 0)
+        if (last && hide_values(j, &last, j->setup->files[0].conf) < 0)
                 return -ENOMEM;
         return error_set(reterr, -ENOEXEC,
                         "Look whether this host has the libraries that it needs, such as libcrypto.",
