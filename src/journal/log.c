@@ -55,6 +55,19 @@ char *journal_escape(const char *text) {
         return escaped;
 }
 
+char *journal_line(const char *text, size_t max_bytes) {
+        static const char more[] = "…";
+        char *line = journal_escape(text);
+        size_t n = max_bytes - strlen(more);
+
+        if (line && strlen(line) > max_bytes) {
+                while ((line[n] & 0xc0) == 0x80) /* not in the middle of a character */
+                        n--;
+                (void) strcpy(line + n, more);
+        }
+        return line;
+}
+
 typedef struct Entry {
         struct iovec fields[FIELDS_MAX];
         int n_fields;

@@ -49,3 +49,6 @@ void journal_event_full(const char *file, int line, const char *func, const Jour
 
 /* One line of UTF-8 from any text, the caller's to free; NULL: out of memory. */
 char *journal_escape(const char *text);
+
+/* The same, with "…" at its end where it would be longer than max_bytes. */
+char *journal_line(const char *text, size_t max_bytes);

@@ -171,20 +171,6 @@ int plan_add_tree(Plan *p, const char *name, const char *path, const char *real,
         return t->name && t->path && t->real && t->why ? free_and_strdup(&t->link, link) : -ENOMEM;
 }
 
-/* NULL: out of memory. */
-static char *one_line(const char *text) {
-        static const char more[] = "…";
-        char *line = journal_escape(text);
-        size_t n = CHECK_TEXT_BYTES_MAX - strlen(more);
-
-        if (line && strlen(line) > CHECK_TEXT_BYTES_MAX) {
-                while ((line[n] & 0xc0) == 0x80) /* not in the middle of a character */
-                        n--;
-                (void) strcpy(line + n, more);
-        }
-        return line;
-}
-
 /* 1 with *ret; 0: there is no room for one more. */
 static int place_for_check(Plan *p, const char *step, const char *name, PlanCheck **ret) {
         PlanCheck *larger;
@@ -208,7 +194,8 @@ static int place_for_check(Plan *p, const char *step, const char *name, PlanChec
 int plan_keep_check(Plan *p, const char *step, const char *name, CheckOutcome outcome, const char *text,
                 const char *advice) {
         PlanCheck *place,
-                        k = { strdup(step), strdup(name), outcome, one_line(text), advice ? one_line(advice) : NULL };
+                        k = { strdup(step), strdup(name), outcome, journal_line(text, CHECK_TEXT_BYTES_MAX),
+                                advice ? journal_line(advice, CHECK_TEXT_BYTES_MAX) : NULL };
         int r = -ENOMEM;
 
         assert(outcome < _CHECK_KEPT_MAX);

@@ -835,8 +835,15 @@ static void report_to_conductor(const char *text, const StepProgress *progress, 
         _cleanup_free_ char *joined = progress_join(text, progress);
         const Context *c = userdata;
 
-        (void) sd_notifyf(
-                        0, "STATUS=%s\nEXTEND_TIMEOUT_USEC=%" PRIu64, joined ?: text, config_patience_usec(c->config));
+        (void) sd_notifyf(0, "STATUS=%s\nEXTEND_TIMEOUT_USEC=%" PRIu64, joined ?: "", config_patience_usec(c->config));
+}
+
+static void fail_to_conductor(const Error *error, int r) {
+        _cleanup_free_ char *text = NULL, *line = NULL;
+
+        if (asprintf(&text, "%s%s%s", error_text(error, r), error->advice ? ". " : "", error->advice ?: "") >= 0)
+                line = progress_join(text, NULL);
+        (void) sd_notifyf(0, "STATUS=%s\nERRNO=%i", line ?: "", -r);
 }
 
 ExitStatus engine_run_step(Context *c, const char *name, bool undo) {
@@ -853,8 +860,7 @@ ExitStatus engine_run_step(Context *c, const char *name, bool undo) {
 
         r = (undo ? step->undo : step->apply)(c, &error);
         if (r < 0)
-                (void) sd_notifyf(0, "STATUS=%s%s%s\nERRNO=%i", error_text(&error, r), error.advice ? ". " : "",
-                                error.advice ?: "", -r);
+                fail_to_conductor(&error, r);
         (void) sd_notify_barrier(0, 5 * USEC_PER_SEC);
         return r < 0 ? EXIT_INTERRUPTED : EXIT_DONE;
 }

@@ -3,6 +3,9 @@
 #include "txn/progress.h"
 
 #include "base/size.h"
+#include "journal/log.h"
+
+#define WORDS_BYTES_MAX 3072 /* PID 1 passes over messages above 4096 (PIPE_BUF) */
 
 static void forget_samples(Progress *p, size_t n) {
         memmove(p->samples, p->samples + n, (p->n_samples - n) * sizeof(p->samples[0]));
@@ -71,11 +74,12 @@ const char *progress_text(char buf[static PROGRESS_TEXT_MAX], const Progress *p)
 }
 
 char *progress_join(const char *words, const StepProgress *bytes) {
+        _cleanup_free_ char *line = journal_line(words, WORDS_BYTES_MAX);
         char *joined;
 
-        if (!bytes)
-                return strdup(words);
-        return asprintf(&joined, "%s (%" PRIu64 " of %" PRIu64 " bytes)", words, bytes->bytes_done,
+        if (!line || !bytes)
+                return TAKE_PTR(line);
+        return asprintf(&joined, "%s (%" PRIu64 " of %" PRIu64 " bytes)", line, bytes->bytes_done,
                                bytes->bytes_total) < 0
                         ? NULL
                         : joined;

@@ -35,7 +35,8 @@ void progress_note(Progress *p, const StepProgress *bytes, usec_t now_usec);
 const char *progress_text(char buf[static PROGRESS_TEXT_MAX], const Progress *p);
 
 /* A step unit tells its bytes at the end of its words, "Copying ahead (1024 of 4096 bytes)": systemd carries a text and
- * nothing else. The text is the caller's to free; NULL: out of memory. bytes may be NULL. */
+ * nothing else, and passes over one that is too long or no UTF-8; so words become one line of at most 3 KiB. The text is
+ * the caller's to free; NULL: out of memory. bytes may be NULL. */
 char *progress_join(const char *words, const StepProgress *bytes);
 
 /* The other way: cuts them off words. False: it has none, and stays as it is. */

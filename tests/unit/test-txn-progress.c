@@ -98,6 +98,24 @@ static void numbers_go_through_a_status_text(void **state) {
         free(joined);
 }
 
+static void what_systemd_would_drop_is_made_a_text_that_it_carries(void **state) {
+        char words[8192], *joined = progress_join("Cannot read /x/Gr\366\337e\nERRNO=1", NULL);
+        StepProgress bytes;
+
+        (void) state;
+        assert_string_equal(joined, "Cannot read /x/Gr\\xf6\\xdfe\\nERRNO=1");
+        free(joined);
+
+        (void) memset(words, 'x', sizeof(words));
+        (void) memcpy(words + 3068, "ä", strlen("ä"));
+        words[sizeof(words) - 1] = 0;
+        joined = progress_join(words, &(StepProgress){ 1, 2 });
+        assert_true(progress_split(joined, &bytes));
+        assert_int_equal(strspn(joined, "x"), 3068);
+        assert_string_equal(joined + 3068, "…");
+        free(joined);
+}
+
 static void other_texts_stay(void **state) {
         static const char *const texts[] = { "", "(1 of 2 bytes)", "a (1 of 2 bytes) ", "a (1 of 2 bytes",
                 "a (-1 of 2 bytes)", "Unpacking emqx (4.4.0) over (4.3.12) ...", "a (1 of 2 MiB)", "a(1 of 2 bytes)" };
@@ -132,6 +150,7 @@ int main(void) {
                 cmocka_unit_test(another_count_begins_anew),
                 cmocka_unit_test(more_than_was_measured_is_all),
                 cmocka_unit_test(numbers_go_through_a_status_text),
+                cmocka_unit_test(what_systemd_would_drop_is_made_a_text_that_it_carries),
                 cmocka_unit_test(other_texts_stay),
                 cmocka_unit_test(sizes_are_readable),
         };
