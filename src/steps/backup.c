@@ -176,6 +176,23 @@ int backup_find_staged(char **ret_id) {
         return r;
 }
 
+int backup_measure_staged(TreeSize *ret, Error *reterr) {
+        _cleanup_free_ char *id = NULL, *path = NULL;
+        _cleanup_close_ int fd = -1;
+        int r;
+
+        *ret = (TreeSize){ 0 };
+        r = backup_find_staged(&id);
+        if (r <= 0)
+                return r < 0 ? error_set(reterr, r, NULL, "Cannot read %s: %m", BACKUPS_DIR) : 0;
+        if (asprintf(&path, BACKUPS_DIR "/%s/tree", id) < 0)
+                return -ENOMEM;
+        fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot open %s: %m", path);
+        return tree_measure(fd, ret, reterr);
+}
+
 char *backup_package_path(const Plan *p, const char *path) {
         _cleanup_free_ char *suffix = NULL;
 

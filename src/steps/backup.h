@@ -53,6 +53,9 @@ int backup_is_staged(const char *id);
 /* 1 with *ret_id, the caller's: that of the one backup that is staged; 0: there is none. */
 int backup_find_staged(char **ret_id);
 
+/* Of the copies in it, which the next upgrade takes over; all 0 where there is none. */
+int backup_measure_staged(TreeSize *ret, Error *reterr);
+
 /* Opens tree/<name>, which has to exist. */
 int backup_copy_open(const Plan *p, int backup_fd, const char *name, int *ret_fd, Error *reterr);
 

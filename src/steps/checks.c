@@ -14,6 +14,7 @@
 #include "node/processes.h"
 #include "node/status.h"
 #include "package/store.h"
+#include "steps/backup.h"
 #include "steps/checking.h"
 #include "steps/cluster.h"
 #include "steps/control.h"
@@ -490,17 +491,21 @@ static int free_room(const char *path, uint64_t *ret_bytes, uint64_t *ret_inodes
 
 static int check_space(Checking *k, Error *reterr) {
         Plan *p = k->c->plan;
-        uint64_t backup, program = k->target->installed_bytes, backup_free, program_free, inodes = SPARE_INODES,
+        uint64_t backup, program = k->target->installed_bytes, backup_free, program_free, entries = 0, inodes,
                          inodes_free = 0, program_inodes = 0;
         char all[SIZE_TEXT_MAX], left[SIZE_TEXT_MAX];
         dev_t backup_dev = 0, program_dev = 0;
+        TreeSize staged;
         int r;
 
+        r = backup_measure_staged(&staged, reterr);
+        if (r < 0)
+                return r;
         p->program_bytes = program;
         p->tree_bytes = 0;
         for (size_t i = 0; i < p->n_trees; i++) {
                 p->tree_bytes += p->trees[i].bytes;
-                inodes += 2 * p->trees[i].entries;
+                entries += p->trees[i].entries;
         }
 
         /* One that is exchanged stays beside. */
@@ -508,8 +513,11 @@ static int check_space(Checking *k, Error *reterr) {
         program = MAX(program,
                         p->old_program_bytes); /* whichever of both is there: the other one's room is reserved */
 
-        /* The backup, what the new version may write before a rollback sets it aside, and both packages, the new one unpacked too. */
-        backup = 2 * p->tree_bytes + k->target->size_bytes + (k->old ? k->old->size_bytes : 0) + RESERVE_SPARE_BYTES;
+        /* The backup, but for what was staged of it, what the new version may write before a rollback sets it aside, and both
+         * packages, the new one unpacked too. */
+        inodes = 2 * entries - MIN(staged.n_entries, entries) + SPARE_INODES;
+        backup = 2 * p->tree_bytes - MIN(staged.allocated_bytes, p->tree_bytes) + k->target->size_bytes +
+                        (k->old ? k->old->size_bytes : 0) + RESERVE_SPARE_BYTES;
         if (k->kind->prepare)
                 backup += program;
         r = free_room(STATE_DIR, &backup_free, &inodes_free, &backup_dev, reterr);

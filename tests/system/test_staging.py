@@ -63,6 +63,24 @@ def test_upgrade_takes_over_what_was_staged_ahead(kind, node):
         assert len(node.run(f"ls -d {node.root_dir}.emqx-upgrade-*").stdout.split()) == 1
 
 
+def room_needed(m):
+    """What a plan asks for in the state directory, whose disk is full, in MiB."""
+    m.fill_disk(STATE, leave_bytes=8 << 20)
+    said = m.run(["emqx-upgrade", "plan", "4.4.0"], check=False)
+    m.free_disk(STATE)
+    return int(re.search(r"needs\s+(\d+)\s+MiB", said.stdout + said.stderr).group(1))
+
+
+def test_room_for_what_was_staged_is_not_asked_for_again(node_factory):
+    node = node_factory(disk="ext4")
+    node.run(f"head -c 64M /dev/urandom >{node.data}/bulk && chown emqx: {node.data}/bulk")
+    before = room_needed(node)
+    node.run(["systemctl", "start", STAGE], timeout=120)
+    assert 60 <= before - room_needed(node) <= 70
+    assert start(node).returncode == 0
+    assert_node_is(node, "4.4.0")
+
+
 def test_what_changes_while_the_node_is_drained_is_copied_before_it_is_stopped(node):
     add_data(node)
     node.write("/etc/emqx-upgrade/hooks.d/writes", f"""#!/bin/sh

@@ -72,9 +72,32 @@ static void empty_mount_point_is_no_backup(void **state) {
         assert_int_equal(backup_complete(f->c.plan), 1);
 }
 
+static void staged_copies_are_measured(void **state) {
+        Fixture *f = *state;
+        TreeSize live, staged;
+        int fd;
+
+        assert_int_equal(backup_measure_staged(&staged, &f->error), 0);
+        assert_int_equal(staged.n_entries + staged.allocated_bytes, 0);
+
+        assert_int_equal(replace_file_at(AT_FDCWD, "/mnt/large", (char[65536]){ 1 }, 65536, 0644), 0);
+        fd = open("/mnt", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_int_equal(tree_measure(fd, &live, &f->error), 0);
+        close(fd);
+        assert_int_equal(copy_trees_ahead(&f->c, &f->error), 0);
+        assert_int_equal(backup_measure_staged(&staged, &f->error), 0);
+        assert_int_equal(staged.n_entries, live.n_entries + 1); /* and the tree */
+        assert_in_range(staged.allocated_bytes, 65536, live.allocated_bytes + 8192);
+
+        assert_int_equal(back_up_trees(&f->c, &f->error), 0);
+        assert_int_equal(backup_measure_staged(&staged, &f->error), 0);
+        assert_int_equal(staged.n_entries, 0);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(empty_mount_point_is_no_backup),
+                TEST(staged_copies_are_measured),
         };
 
         return cmocka_run_group_tests(tests, own_mounts, NULL);
