@@ -195,6 +195,16 @@ def test_a_package_starts_an_upgrade_and_apt_is_kept_from_one(machine, node_pack
     assert "emqx-upgrade" not in m.run(f"{APT} install --reinstall emqx 2>&1", timeout=120).stdout
 
 
+def test_a_package_that_comes_together_with_ours_starts_an_upgrade(machine, node_packages, emqx_upgrade_deb, tmp_path):
+    """dpkg tells a package of no trigger before it is configured. As above, that the upgrade was started is what counts."""
+    m = machine
+    m.install(kinds.package(node_packages, "4.3.12", "deb"))
+    m.write(CONF, "[Upgrade]\nAutoStart=yes\n")
+    m.install(carrier_deb(node_packages, tmp_path), emqx_upgrade_deb)
+    m.wait_until(lambda: "upgrade-refused" in event_names(m), timeout=90)
+    assert event_names(m).count("upgrade-queued") == 1
+
+
 def test_a_release_whose_package_goes_after_a_rollback_is_not_followed_by_a_lower_one(node_factory, node_packages, tmp_path):
     """dpkg tells of files that are removed as it tells of those that come."""
     m = node_factory(target="4.4.0")
