@@ -120,14 +120,17 @@ static int find_questions(Judge *j, Error *reterr) {
 /* --- what it says --- */
 
 static int hide(char **text, const char *value) {
+        static const char hidden[] = "…";
+        size_t from = 0;
         char *at;
 
         if (strlen(value) < HIDDEN_BYTES_MIN)
                 return 0;
-        while ((at = strstr(*text, value))) {
+        while ((at = strstr(*text + from, value))) {
                 char *joined;
 
-                if (asprintf(&joined, "%.*s…%s", (int) (at - *text), *text, at + strlen(value)) < 0)
+                from = (size_t) (at - *text) + strlen(hidden);
+                if (asprintf(&joined, "%.*s%s%s", (int) (at - *text), *text, hidden, at + strlen(value)) < 0)
                         return -ENOMEM;
                 free(*text);
                 *text = joined;
