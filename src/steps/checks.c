@@ -145,6 +145,8 @@ static int check_installation(Checking *k, Error *reterr) {
                 return -ENOMEM;
         if (k->kind->exchange && asprintf(&p->beside_dir, "%s.emqx-upgrade-%.8s", p->root_dir, p->id) < 0)
                 return -ENOMEM;
+        if (!list.items[0].held && k->c->step) /* not for `emqx-upgrade plan`, which changes nothing */
+                package_hold_forget();
         p->held = list.items[0].held && !package_hold_is_ours();
         k->c->journal.from = p->from;
         found(k, "%s %s (%s, %s) in %s", p->package, p->from, p->kind, p->arch, p->root_dir);

@@ -36,6 +36,10 @@ bool package_hold_is_ours(void) {
         return access(ROLLBACK_HOLD_PATH, F_OK) >= 0;
 }
 
+void package_hold_forget(void) {
+        (void) remove_file_at(AT_FDCWD, ROLLBACK_HOLD_PATH);
+}
+
 bool package_hold_matters(const Context *c, bool rolled_back) {
         return c->plan->held || (rolled_back && c->config->hold_after_rollback) || package_hold_is_ours();
 }

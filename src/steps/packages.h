@@ -16,5 +16,8 @@ int package_settle_hold(Context *c, bool rolled_back, Error *reterr);
 /* Whether the hold that there is, is one after a rollback, and no person's. */
 bool package_hold_is_ours(void);
 
+/* There is no hold any more: the next one that is seen is a person's. */
+void package_hold_forget(void);
+
 /* Whether package_settle_hold() has anything to do. */
 bool package_hold_matters(const Context *c, bool rolled_back);
