@@ -161,16 +161,18 @@ static int edited_names(char **edited, char **original, char ***ret) {
 
 static int read_original_vars(Checking *k, char **ret, Error *reterr) {
         _cleanup_free_ char *prefix = NULL;
+        _cleanup_close_ int fd = -1;
+        char name[ASIDE_NAME_MAX];
         int r, q;
 
         if (asprintf(&prefix, "%s/releases", k->kind->default_root_dir) < 0)
                 return -ENOMEM;
-        r = aside_extract(k->kind, k->old, prefix, "judge", reterr);
+        r = aside_extract(k->kind, k->old, prefix, aside_judge_name(name, k->c->plan), &fd, reterr);
         if (r >= 0)
-                r = read_file_at(AT_FDCWD, STATE_DIR "/judge/emqx_vars", TEXT_BYTES_MAX, ret, NULL);
+                r = read_file_at(fd, "emqx_vars", TEXT_BYTES_MAX, ret, NULL);
         if (r < 0)
                 (void) error_set(reterr, r, NULL, "Cannot read releases/emqx_vars of %s: %m", k->old->path);
-        q = aside_remove("judge", r < 0 ? NULL : reterr);
+        q = aside_remove(name, r < 0 ? NULL : reterr);
         return r < 0 ? r : q;
 }
 

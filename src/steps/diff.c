@@ -166,7 +166,7 @@ static int extract_defaults(const Plan *p, Error *reterr) {
         if (access(staged, R_OK) >= 0)
                 path = staged;
         r = kind->read(path, &package, reterr);
-        return r < 0 ? r : aside_extract(kind, package, "/etc/emqx", UNPACKED_NAME, reterr);
+        return r < 0 ? r : aside_extract(kind, package, "/etc/emqx", UNPACKED_NAME, NULL, reterr);
 }
 
 static int run_diff(const char *old, const char *new, char **ret, Error *reterr) {

@@ -13,9 +13,6 @@
 #include "steps/adapt.h"
 #include "steps/aside.h"
 
-#define JUDGE_DIR STATE_DIR "/judge"
-#define SEEN_AS RUNTIME_DIR "/judge" /* where the program is shown to its runtime, since nobody may look into ours */
-#define JUDGE_UNIT "emqx-upgrade-step-judge.service"
 #define JUDGE_TIMEOUT_USEC (2 * USEC_PER_MINUTE)
 #define CONF_BYTES_MAX (4 * 1024 * 1024)
 #define REASONS_MAX 12
@@ -39,6 +36,11 @@ typedef struct Question {
 
 typedef struct Judge {
         Context *c;
+        char name[ASIDE_NAME_MAX];
+        int fd;        /* of dir, while that is in use */
+        char *dir;     /* the program, extracted */
+        char *seen_as; /* where it is shown to its runtime, since nobody may look into ours */
+        char *unit;
         char **environment;
         Setup *setup;
         Question *questions;
@@ -56,24 +58,37 @@ static void judge_done(Judge *j) {
         }
         free(j->questions);
         free(j->escript);
+        free(j->dir);
+        free(j->seen_as);
+        free(j->unit);
+        j->fd = safe_close(j->fd);
         j->environment = strv_free(j->environment);
         j->reasons = strv_free(j->reasons);
         j->missing = strv_free(j->missing);
         j->setup = setup_free(j->setup);
 }
 
+static int name_places(Judge *j) {
+        (void) aside_judge_name(j->name, j->c->plan);
+        return asprintf(&j->dir, STATE_DIR "/%s", j->name) < 0 ||
+                                        asprintf(&j->seen_as, RUNTIME_DIR "/%s", j->name) < 0 ||
+                                        asprintf(&j->unit, "emqx-upgrade-step-%s.service", j->name) < 0
+                        ? -ENOMEM
+                        : 0;
+}
+
 /* --- what is to be checked --- */
 
 /* The first match of pattern below the extracted program, as its runtime sees it. NULL: none, or out of memory. */
-static char *find_in_program(const char *pattern) {
+static char *find_in_program(const Judge *j, const char *pattern) {
         _cleanup_free_ char *full = NULL;
         char *found = NULL;
         glob_t g;
 
-        if (asprintf(&full, JUDGE_DIR "/%s", pattern) < 0)
+        if (asprintf(&full, "%s/%s", j->dir, pattern) < 0)
                 return NULL;
         if (glob(full, GLOB_NOSORT, NULL, &g) == 0 &&
-                        asprintf(&found, SEEN_AS "%s", g.gl_pathv[0] + strlen(JUDGE_DIR)) < 0)
+                        asprintf(&found, "%s%s", j->seen_as, g.gl_pathv[0] + strlen(j->dir)) < 0)
                 found = NULL;
         globfree(&g);
         return found;
@@ -85,7 +100,7 @@ static int find_missing_plugins(Judge *j) {
 
                 if (asprintf(&pattern, "lib/%s-[0-9]*", *name) < 0)
                         return -ENOMEM;
-                found = find_in_program(pattern);
+                found = find_in_program(j, pattern);
                 if (!found && strv_extend(&j->missing, *name) < 0)
                         return -ENOMEM;
         }
@@ -95,7 +110,7 @@ static int find_missing_plugins(Judge *j) {
 static int find_questions(Judge *j, Error *reterr) {
         const Plan *p = j->c->plan;
 
-        j->escript = find_in_program("erts-*/bin/escript");
+        j->escript = find_in_program(j, "erts-*/bin/escript");
         j->questions = calloc(j->setup->n_files, sizeof(Question));
         if (!j->questions)
                 return -ENOMEM;
@@ -106,7 +121,7 @@ static int find_questions(Judge *j, Error *reterr) {
                 if ((f->plugin ? asprintf(&pattern, "lib/%s-*/priv/%s.schema", f->plugin, f->plugin)
                                : asprintf(&pattern, "releases/%s/emqx.schema", p->to)) < 0)
                         return -ENOMEM;
-                schema = find_in_program(pattern);
+                schema = find_in_program(j, pattern);
                 if (!f->plugin && (!j->escript || !schema))
                         return error_set(reterr, -ENOEXEC, "Fetch the package again.",
                                         "The package of %s has no %s that its configuration could be checked with",
@@ -304,12 +319,12 @@ static int place_of(const Plan *p, const char *file, const char **ret_tree, cons
 }
 
 /* For the runtime's user to read, whom nothing else leads there: our directory is root's, and shown to its unit alone. */
-static int write_adapted(Question *q, size_t i, const char *text, Error *reterr) {
+static int write_adapted(const Judge *j, Question *q, size_t i, const char *text, Error *reterr) {
         _cleanup_free_ char *path = NULL;
         int r;
 
-        if (asprintf(&path, JUDGE_DIR "/adapted-%zu.conf", i) < 0 ||
-                        asprintf(&q->asked, SEEN_AS "/adapted-%zu.conf", i) < 0)
+        if (asprintf(&path, "%s/adapted-%zu.conf", j->dir, i) < 0 ||
+                        asprintf(&q->asked, "%s/adapted-%zu.conf", j->seen_as, i) < 0)
                 return -ENOMEM;
         r = replace_volatile_file_at(AT_FDCWD, path, text, strlen(text), 0644);
         return r < 0 ? error_set(reterr, r, NULL, "Cannot write %s: %m", path) : 0;
@@ -344,7 +359,7 @@ static int adapt_question(Judge *j, size_t i, Error *reterr) {
                                                 .sha256 = hex,
                                                 .sha256_adapted = hex_adapted,
                                                 .dropped = q->unknown });
-        return r < 0 ? r : write_adapted(q, i, adapted, reterr);
+        return r < 0 ? r : write_adapted(j, q, i, adapted, reterr);
 }
 
 /* --- asking --- */
@@ -354,7 +369,7 @@ static int question_arguments(const Judge *j, char ***ret) {
 
         if (strv_extend(&argv, "/bin/sh") < 0 || strv_extend(&argv, "-c") < 0 || strv_extend(&argv, script) < 0 ||
                         strv_extend(&argv, "judge") < 0 || strv_extend(&argv, j->escript) < 0 ||
-                        strv_extend(&argv, SEEN_AS "/bin/cuttlefish") < 0 ||
+                        strv_extendf(&argv, "%s/bin/cuttlefish", j->seen_as) < 0 ||
                         strv_extend(&argv, j->c->plan->root_dir) < 0)
                 return -ENOMEM;
         for (size_t i = 0; i < j->n_questions; i++)
@@ -368,7 +383,7 @@ static int question_arguments(const Judge *j, char ***ret) {
 /* 1: it accepts all; 0: it does not, and j says what; negative errno: it could not be asked. */
 static int ask(Judge *j, Error *reterr) {
         Context *c = j->c;
-        _cleanup_free_ char *output = NULL, *last = NULL;
+        _cleanup_free_ char *output = NULL, *last = NULL, *shown = NULL;
         _cleanup_unit_state_ UnitState node = UNIT_STATE_NULL;
         _cleanup_strv_ char **fields = NULL;
         _cleanup_strv_ char **argv = NULL;
@@ -380,9 +395,10 @@ static int ask(Judge *j, Error *reterr) {
                 r = unit_state_get(c->manager, c->plan->unit, &node, reterr);
         if (r < 0)
                 return r;
-        if (strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0)
+        if (strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0 ||
+                        asprintf(&shown, "%s:%s", j->dir, j->seen_as) < 0)
                 return -ENOMEM;
-        unit.name = JUDGE_UNIT;
+        unit.name = j->unit;
         unit.description = "EMQX Upgrade: the new version's check of the configuration";
         unit.argv = argv;
         unit.environment_of = &node;
@@ -393,7 +409,7 @@ static int ask(Judge *j, Error *reterr) {
                         true; /* a runtime that compiles at run time wants memory that is written and run */
         unit.private_network = unit.private_tmp = unit.idle = true;
         unit.capabilities = STRV_MAKE(NULL);
-        unit.bind_read_only_paths = STRV_MAKE(JUDGE_DIR ":" SEEN_AS);
+        unit.bind_read_only_paths = STRV_MAKE(shown);
         r = transient_capture(c->manager, &unit, JUDGE_TIMEOUT_USEC, &output, &status, reterr);
         if (r < 0 || status == 0)
                 return r < 0 ? r : 1;
@@ -417,15 +433,15 @@ static int ask(Judge *j, Error *reterr) {
                         last ?: "it does not say why");
 }
 
-static int remove_program(Error *reterr) {
-        (void) rmdir(SEEN_AS);
-        return aside_remove("judge", reterr);
+static int remove_program(const Judge *j, Error *reterr) {
+        (void) rmdir(j->seen_as);
+        return aside_remove(j->name, reterr);
 }
 
-static int extract_program_aside(Context *c, const Package *target, Error *reterr) {
-        const PackageKind *kind = package_kind_find(c->plan->kind);
+static int extract_program_aside(Judge *j, const Package *target, Error *reterr) {
+        const PackageKind *kind = package_kind_find(j->c->plan->kind);
 
-        return aside_extract(kind, target, kind->default_root_dir, "judge", reterr);
+        return aside_extract(kind, target, kind->default_root_dir, j->name, &j->fd, reterr);
 }
 
 /* Makes the files that it is asked about anew, and has the plan say so. */
@@ -484,23 +500,25 @@ static int describe(const Judge *j, char **ret) {
 
 int judge_configuration(
                 Context *c, const Package *target, char **ret_text, char ***ret_missing_plugins, Error *reterr) {
-        _cleanup_(judge_done) Judge j = { .c = c };
+        _cleanup_(judge_done) Judge j = { .c = c, .fd = -1 };
         int r, q;
 
-        r = unit_environment(c->manager, c->plan->unit, &j.environment, reterr);
+        r = name_places(&j);
+        if (r >= 0)
+                r = unit_environment(c->manager, c->plan->unit, &j.environment, reterr);
         if (r >= 0)
                 r = setup_read(c->plan->root_dir, c->plan->etc_dir, c->plan->data_dir, j.environment, &j.setup,
                                 reterr);
         if (r < 0)
                 return r;
-        r = extract_program_aside(c, target, reterr);
+        r = extract_program_aside(&j, target, reterr);
         if (r >= 0)
                 r = find_questions(&j, reterr);
         if (r >= 0) {
                 *ret_missing_plugins = TAKE_PTR(j.missing);
                 r = ask_until_clear(&j, reterr);
         }
-        q = remove_program(r < 0 ? NULL : reterr);
+        q = remove_program(&j, r < 0 ? NULL : reterr);
         if (r >= 0)
                 r = q;
         return r < 0 ? r : describe(&j, ret_text);

@@ -8,6 +8,7 @@
 #include "bus/inhibit.h"
 #include "bus/job.h"
 #include "bus/transient.h"
+#include "steps/aside.h"
 #include "steps/control.h"
 #include "steps/hold.h"
 #include "steps/packages.h"
@@ -807,6 +808,8 @@ ExitStatus engine_run(Engine *e) {
         e->context.await_packages = await_packages;
         e->context.asked_to_stop = asked_to_stop;
         manager_set_interrupt(e->context.manager, is_interrupted, e);
+        if (!txn_touched_node(t))
+                aside_sweep();
 
         if (t->direction == TXN_FORWARD) {
                 r = go_forward(e);

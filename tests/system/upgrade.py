@@ -154,7 +154,7 @@ def assert_nothing_is_left(m):
     # Its /run is a tmpfs that this host does not see.
     assert m.run("ls /run/systemd/system/emqx.service.d/50-emqx-upgrade-start.conf", check=False).returncode != 0
     assert m.run("systemctl list-units --all --no-legend 'emqx-upgrade-step-*'").stdout.strip() == ""
-    assert m.run(f"find {STATE} /run/emqx-upgrade {m.etc} -name '.*.tmp'").stdout.strip() == ""
+    assert m.run(f"find {STATE} /run/emqx-upgrade {m.etc} -name '.*.tmp' -o -name 'judge*'").stdout.strip() == ""
 
 
 def assert_node_is(m, version):
