@@ -430,8 +430,10 @@ static ExitStatus verb_step(const char *name, bool undo) {
         r = state_fd < 0 ? -errno : txn_load(state_fd, &t, &error);
         if (r == 0)
                 r = error_set(&error, -ENOENT, NULL, "No upgrade is open");
-        if (r > 0)
+        if (r >= 0) {
+                assert(t);
                 r = config_restore("", t->plan->settings, &config);
+        }
         if (r < 0) {
                 (void) sd_notifyf(0, "STATUS=%s", error_text(&error, r));
                 return EXIT_INTERRUPTED;

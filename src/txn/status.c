@@ -45,6 +45,7 @@ static int add_progress(json_object *o, const Progress *p) {
 
 void status_write(const Txn *t, const char *step, const char *text, const Progress *progress) {
         _cleanup_json_ json_object *o = NULL;
+        json_object *plan = NULL;
         const char *content;
         size_t size;
 
@@ -56,6 +57,8 @@ void status_write(const Txn *t, const char *step, const char *text, const Progre
                                         json_add_number(o, "predicted_downtime_usec",
                                                         t->plan->predicted_downtime_usec) < 0))
                 return;
+        if (json_object_object_get_ex(o, "plan", &plan)) /* its file may be for root alone, and this one is for all */
+                json_object_object_del(plan, "settings");
         content = json_object_to_json_string_length(
                         o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
         if (!content || replace_volatile_file_at(AT_FDCWD, STATUS_PATH, content, size, 0644) >= 0)
