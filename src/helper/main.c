@@ -462,8 +462,10 @@ static ExitStatus verb_metrics(const char *id) {
         r = state_fd < 0 ? -errno : txn_load(state_fd, &t, &error);
         if (r == 0)
                 r = txn_load_history(state_fd, id, &t, &error);
-        if (r >= 0)
+        if (r >= 0) {
+                assert(t);
                 r = config_restore("", t->plan->settings, &config);
+        }
         if (r >= 0)
                 r = metrics_write(t, config->textfile_dir);
         if (r < 0)

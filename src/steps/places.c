@@ -24,6 +24,7 @@ static bool is_within(const char *path, const char *dir) {
 
 typedef struct Mount {
         char *where, *type; /* in the text that they were read from */
+        bool read_only;     /* it, or the file system */
 } Mount;
 
 /* proc(5): white space and backslashes are \040 and the like. */
@@ -42,20 +43,32 @@ static void decode_octal(char *s) {
         *to = 0;
 }
 
-/* proc(5): id parent device root where options … - type source. *rest is what is left of the table. */
+static bool says_read_only(const char *options) {
+        return options && startswith(options, "ro") && strchr(", ", options[2]);
+}
+
+static char *next_field(char *s) {
+        char *space = s ? strchr(s, ' ') : NULL;
+
+        return space ? space + 1 : NULL;
+}
+
+/* proc(5): id parent device root where options … - type source options. *rest is what is left of the table. */
 static bool next_mount(char **rest, Mount *ret) {
         for (char *line; (line = strsep(rest, "\n"));) {
                 char *type = strstr(line, " - "), *where = line;
+                bool read_only;
 
-                for (size_t i = 0; i < 4 && where; i++)
-                        where = (where = strchr(where, ' ')) ? where + 1 : NULL;
+                for (size_t i = 0; i < 4; i++)
+                        where = next_field(where);
                 if (!type || !where || where > type)
                         continue;
                 type += strlen(" - ");
+                read_only = says_read_only(next_field(where)) || says_read_only(next_field(next_field(type)));
                 where[strcspn(where, " ")] = 0;
                 type[strcspn(type, " ")] = 0;
                 decode_octal(where);
-                *ret = (Mount){ where, type };
+                *ret = (Mount){ where, type, read_only };
                 return true;
         }
         return false;
@@ -100,6 +113,31 @@ static int check_mounts(const Plan *p, Error *reterr) {
         while (r >= 0 && next_mount(&rest, &m))
                 r = check_mount(p, m.where, reterr);
         return r;
+}
+
+/* What the postinst of a .deb changes the owner of, file by file; where it cannot it fails, on the way back too. */
+static const char *const chowned[] = { "/etc/emqx", "/usr/lib/emqx", "/var/lib/emqx", "/var/log/emqx" };
+
+static int check_writable(const Plan *p, Error *reterr) {
+        _cleanup_free_ char *table = NULL;
+        char *rest;
+        Mount m;
+        int r;
+
+        if (!streq(p->kind, "deb"))
+                return 0;
+        r = read_mounts(MOUNTS_OF_MACHINE, &table); /* our own sandbox has all of them read-only */
+        if (r < 0)
+                return error_set(reterr, r, NULL, "Cannot read the table of mounts: %m");
+        rest = table;
+        while (next_mount(&rest, &m))
+                for (size_t i = 0; i < ELEMENTSOF(chowned); i++)
+                        if (m.read_only && is_within(m.where, chowned[i]))
+                                return error_set(reterr, -EROFS,
+                                                "Mount it writable for the time of the upgrade, or elsewhere.",
+                                                "%s is mounted read-only, and the package changes the owner of all in %s",
+                                                m.where, chowned[i]);
+        return 0;
 }
 
 /* --- what a place may be --- */
@@ -303,6 +341,8 @@ int places_find(Plan *p, const Node *n, Error *reterr) {
                 r = measure(p, reterr);
         if (r >= 0)
                 r = check_program(p, reterr);
+        if (r >= 0)
+                r = check_writable(p, reterr);
         return r < 0 ? r : places_find_mounts(p, MOUNTS_OF_MACHINE, reterr);
 }
 
@@ -381,7 +421,7 @@ int places_write_paths(const Plan *p, char ***ret) {
 /* Which mount of table real is on. *ret is in *ret_text, the caller's to free. */
 static int find_mount(const char *table, const char *real, char **ret_text, Mount *ret) {
         _cleanup_free_ char *text = NULL;
-        Mount m, best = { NULL, NULL };
+        Mount m, best = { NULL, NULL, false };
         char *rest;
         int r;
 
@@ -402,7 +442,7 @@ static int find_mount(const char *table, const char *real, char **ret_text, Moun
 
 char *place_filesystem(const char *path) {
         _cleanup_free_ char *real = realpath(path, NULL), *text = NULL;
-        Mount m = { NULL, NULL };
+        Mount m = { NULL, NULL, false };
 
         return strdup(real && find_mount(MOUNTS_OF_OURS, real, &text, &m) >= 0 ? m.type : "?");
 }

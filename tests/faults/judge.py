@@ -130,7 +130,7 @@ def _left(m):
             ("ls -d /run/systemd/system/emqx*.d /run/systemd/transient/emqx* /run/systemd/system/emqx* /run/systemd/system.control/emqx* "
              "2>/dev/null", "runtime unit"),
             ("systemctl list-units --all --no-legend --plain 'emqx-upgrade-step-*' | cut -d' ' -f1", "step unit"),
-            (f"find {upgrade.STATE} /run/emqx-upgrade \\( -name '.*' -o -name '*.tmp' -o -name '*.part' -o -name '*.gone' \\) "
+            (f"find {upgrade.STATE} /run/emqx-upgrade \\( -name '.*' -o -name '*.tmp' -o -name '*.part' -o -name '*.gone' -o -name 'judge-*' \\) "
              "-not -path '*/tree/*' -not -path '*/after/*' 2>/dev/null", "temporary file"),
             ("dpkg --audit; find /var/lib/dpkg/updates /var/lib/dpkg/tmp.ci -type f 2>/dev/null", "in dpkg's database"),
             ("find / -xdev \\( -name '*.dpkg-new' -o -name '*.dpkg-tmp' -o -name '*.dpkg-bak' \\) -not -path '/var/lib/emqx-upgrade/*' "

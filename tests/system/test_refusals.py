@@ -137,6 +137,15 @@ def test_file_that_the_package_could_not_change(untouched, attribute, path, says
         subprocess.run(["chattr", f"-{attribute}", untouched.path(path)], check=True)
 
 
+def test_read_only_mount_in_what_the_package_changes(untouched):
+    m = untouched
+    m.run("mkdir /etc/emqx/ro && mount --bind /etc/emqx/ro /etc/emqx/ro && mount -o remount,bind,ro /etc/emqx/ro")
+    try:
+        refused(m, says=["/etc/emqx/ro is mounted read-only"])
+    finally:
+        m.run("umount /etc/emqx/ro && rmdir /etc/emqx/ro")
+
+
 def test_masked_unit(untouched):
     untouched.run("systemctl mask --runtime emqx")
     refused(untouched, says=["emqx.service is masked"])
