@@ -29,7 +29,7 @@ typedef struct Question {
         /* 1 yes, 0 not yet (reterr says what is missing), negative errno: no, for good. */
         int (*ask)(Acceptance *a, Error *reterr);
         bool quick;   /* no burden: the watch asks it every second */
-        bool outside; /* on the way back only a warning: nothing that the old version could help */
+        bool outside; /* on the way back only a warning: an old version that serves is not kept down for it */
 } Question;
 
 /* In the order in which a node comes up, each resting on those before it; ends with one without a name. */

@@ -248,8 +248,9 @@ static int prepare_row(Engine *e, const Step *step, Error *reterr) {
         if (r >= 0)
                 r = node_is_down(c, &pid, reterr);
         if (r == 0)
-                return error_set(reterr, -EBUSY, NULL, "Somebody has started the node meanwhile: process %i (%s)", pid,
-                                process_name(name, pid));
+                return error_set(reterr, -EBUSY, "End it, or stop the node: emqx stop. Then try again.",
+                                "Somebody has started the node meanwhile, or a command that does not end: process %i (%s)",
+                                pid, process_name(name, pid));
         return r < 0 ? r : 0;
 }
 
