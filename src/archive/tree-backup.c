@@ -52,8 +52,10 @@ static int link_seen(void **links, const struct stat *st, const ManifestEntry *e
 
 typedef struct Measure {
         TreeSize size;
+        uint64_t changed_bytes;
         void *links;
         int dir_fd;
+        const Manifest *manifest; /* or NULL */
         bool changeable;
         Error *reterr;
 } Measure;
@@ -73,11 +75,20 @@ static int check_changeable(const Measure *s, const WalkNode *n) {
         return what ? where_error(s->reterr, -EPERM, s->dir_fd, n->path, "is %s, so it cannot be replaced", what) : 0;
 }
 
+static bool is_changed(const WalkNode *n) {
+        const ManifestEntry *e = n->entry;
+
+        return !e || !S_ISREG(e->mode) || e->size_bytes != (uint64_t) n->st.st_size ||
+                        e->mtime.tv_sec != n->st.st_mtim.tv_sec || e->mtime.tv_nsec != n->st.st_mtim.tv_nsec;
+}
+
 static int measure_visit(WalkNode *n, void *userdata) {
         const ManifestEntry *none;
         Measure *s = userdata;
         int r;
 
+        if (!n->exists)
+                return WALK_SKIP;
         s->size.n_entries += n->parent ? 1 : 0;
         r = s->changeable ? check_changeable(s, n) : 0;
         if (r >= 0)
@@ -88,6 +99,8 @@ static int measure_visit(WalkNode *n, void *userdata) {
                 s->size.allocated_bytes += (uint64_t) n->st.st_blocks * 512; /* stat(2) */
         if (r == 0 && S_ISREG(n->st.st_mode))
                 s->size.apparent_bytes += (uint64_t) n->st.st_size;
+        if (r == 0 && S_ISREG(n->st.st_mode) && is_changed(n))
+                s->changed_bytes += (uint64_t) n->st.st_blocks * 512;
         return S_ISDIR(n->st.st_mode) ? WALK_DESCEND : WALK_SKIP;
 }
 
@@ -95,6 +108,7 @@ static int measure(Measure *s, TreeSize *ret) {
         int r;
 
         r = walk(&(Walk){ .root_fd = s->dir_fd,
+                        .manifest = s->manifest,
                         .visit = measure_visit,
                         .userdata = s,
                         .serving = true,
@@ -111,6 +125,15 @@ int tree_measure(int dir_fd, TreeSize *ret, Error *reterr) {
 
 int tree_measure_changeable(int dir_fd, TreeSize *ret, Error *reterr) {
         return measure(&(Measure){ .dir_fd = dir_fd, .changeable = true, .reterr = reterr }, ret);
+}
+
+int tree_measure_changed(const Manifest *m, int dir_fd, TreeSize *ret, uint64_t *ret_changed_bytes, Error *reterr) {
+        Measure s = { .dir_fd = dir_fd, .manifest = m, .reterr = reterr };
+        int r = measure(&s, ret);
+
+        if (r >= 0)
+                *ret_changed_bytes = s.changed_bytes;
+        return r;
 }
 
 /* --- names --- */

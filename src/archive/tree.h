@@ -4,6 +4,7 @@
 /* Tree: a directory copied, compared with its manifest, and made equal to it again.
  *
  *     tree_measure(live)                                   how large (any time, the node may run)
+ *     tree_measure_changed(manifest, live)                 and how much of it is new (the same)
  *     tree_backup(live, backup) ─▶ Manifest                then manifest_write_at()
  *     tree_restore(manifest, backup, live, rules)          live becomes what the manifest says
  *     tree_compare(manifest, live, rules, …, func)         does it hold?
@@ -45,6 +46,10 @@ int tree_measure(int dir_fd, TreeSize *ret, Error *reterr);
 /* The same of a tree that is to be changed: -EPERM where it, or a file or directory in it, is immutable or append-only
  * (chattr(1)). */
 int tree_measure_changeable(int dir_fd, TreeSize *ret, Error *reterr);
+
+/* The same, with what of its allocated bytes is in files that m has not with the same size and mtime: about what
+ * tree_save_differences() will copy. No content is read. */
+int tree_measure_changed(const Manifest *m, int dir_fd, TreeSize *ret, uint64_t *ret_changed_bytes, Error *reterr);
 
 /* Whether func says yes to the name of anything below dir_fd: 1 or 0. Names alone are read, so it is far quicker than to look
  * at the files. The tree is not in use. */

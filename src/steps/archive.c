@@ -273,7 +273,7 @@ void archive_settle(Context *c) {
 
 /* --- and back --- */
 
-static int check_room(int fd, uint64_t bytes, const char *where, Error *reterr) {
+static int check_room(int fd, uint64_t bytes, const char *what, const char *where, Error *reterr) {
         struct statvfs v;
         uint64_t free_bytes;
 
@@ -283,7 +283,7 @@ static int check_room(int fd, uint64_t bytes, const char *where, Error *reterr) 
         if (free_bytes >= bytes + SPARE_BYTES)
                 return 0;
         return error_set(reterr, -ENOSPC, "Make room on that file system and try again.",
-                        "Extracting the backup takes %" PRIu64 " MiB in %s, where %" PRIu64 " MiB are free",
+                        "%s takes %" PRIu64 " MiB in %s, where %" PRIu64 " MiB are free", what,
                         (bytes + SPARE_BYTES) >> 20, where, free_bytes >> 20);
 }
 
@@ -296,7 +296,43 @@ int archive_check_room(const Plan *p, Error *reterr) {
         for (size_t i = 0; i < p->n_trees; i++)
                 bytes += p->trees[i].bytes;
         r = backup_open(p, &backup_fd, reterr);
-        return r < 0 ? r : check_room(backup_fd, bytes, STATE_DIR "/backups", reterr);
+        return r < 0 ? r : check_room(backup_fd, bytes, "Extracting the backup", BACKUPS_DIR, reterr);
+}
+
+/* What one tree will take beside the backup, where what the new version has written is kept, and in its own place, where
+ * what the new version has dropped comes back. */
+static int measure_way_back(
+                const PlanTree *tree, const Manifest *m, dev_t backup_dev, uint64_t *beside_bytes, Error *reterr) {
+        _cleanup_close_ int fd = open(tree->real, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        TreeSize size = { 0 };
+        uint64_t changed_bytes = 0, growth_bytes;
+        struct stat st;
+        int r;
+
+        if (fd < 0)
+                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot open %s: %m", tree->real);
+        r = fstat(fd, &st) < 0 ? -errno : tree_measure_changed(m, fd, &size, &changed_bytes, reterr);
+        if (r < 0)
+                return r;
+        *beside_bytes += changed_bytes;
+        growth_bytes = tree->bytes > size.allocated_bytes ? tree->bytes - size.allocated_bytes : 0;
+        if (st.st_dev != backup_dev)
+                return growth_bytes > 0 ? check_room(fd, growth_bytes, "Going back", tree->real, reterr) : 0;
+        *beside_bytes += growth_bytes;
+        return 0;
+}
+
+/* The node still serves, and does not go down for a way back that has to wait for room. */
+static int check_room_for_way_back(const Plan *p, int backup_fd, const Trees *t, bool extract, Error *reterr) {
+        uint64_t bytes = 0;
+        struct stat st;
+        int r = fstat(backup_fd, &st) < 0 ? -errno : 0;
+
+        for (size_t i = 0; i < p->n_trees && r >= 0; i++) {
+                bytes += extract ? p->trees[i].bytes : 0;
+                r = measure_way_back(&p->trees[i], t->manifests[i], st.st_dev, &bytes, reterr);
+        }
+        return r < 0 ? r : check_room(backup_fd, bytes, "Going back", BACKUPS_DIR, reterr);
 }
 
 static int extract_archive(const Plan *p, int backup_fd, int dir_fd, Trees *t, const TreeProgress *progress,
@@ -320,46 +356,64 @@ static int extract_archive(const Plan *p, int backup_fd, int dir_fd, Trees *t, c
         return r;
 }
 
+/* The copies may have been there for long: what is wrong with them is found before anything of the node is touched. */
+static int check_copies(const Plan *p, int backup_fd, Trees *t, const TreeProgress *progress, Error *reterr) {
+        int r = trees_open(p, backup_fd, t, reterr);
+
+        if (r >= 0)
+                r = trees_compare(t, progress, NULL, NULL, reterr);
+        return r > 0 ? error_set(reterr, -EBADMSG, "Which files of it: emqx-upgrade backups verify.",
+                                       "The backup %s is not as its manifests say", p->id)
+                     : r;
+}
+
+static int extract_to_tree(const Plan *p, int backup_fd, Trees *t, const TreeProgress *progress,
+                const TreeProgress *check_progress, Error *reterr) {
+        _cleanup_close_ int part_fd = -1;
+        int r;
+
+        part_fd = mkdirat(backup_fd, "tree.part", 0700) < 0
+                        ? -errno
+                        : open_child(backup_fd, "tree.part", O_RDONLY | O_DIRECTORY);
+        if (part_fd < 0)
+                return error_set(reterr, part_fd, NULL, "Cannot make tree.part in the backup %s: %m", p->id);
+        r = extract_archive(p, backup_fd, part_fd, t, progress, check_progress, reterr);
+        if (r >= 0 && (renameat(backup_fd, "tree.part", backup_fd, "tree") < 0 || fsync(backup_fd) < 0))
+                r = error_set(reterr, -errno, NULL, "Cannot finish tree/ of the backup %s: %m", p->id);
+        if (r < 0)
+                (void) tree_remove(backup_fd, "tree.part", NULL);
+        return r;
+}
+
 /* Before anything of the node is touched. */
 int extract_backup(Context *c, Error *reterr) {
         _cleanup_(trees_done) Trees t = { NULL, NULL, 0, 0 };
-        _cleanup_close_ int backup_fd = -1, part_fd = -1;
+        _cleanup_close_ int backup_fd = -1;
         BackupProgress extracting = { .c = c, .what = "Extracting the backup" },
-                       checking = { .c = c, .what = "Checking what was extracted" };
+                       checking = { .c = c, .what = "Checking the backup" };
         TreeProgress extract_progress, check_progress;
-        int r;
+        int r, form = backup_form(c->plan);
 
-        r = backup_form(c->plan);
-        if (r < 0)
-                return error_set(reterr, r, NULL, "Cannot look at the backup %s: %m", c->plan->id);
-        if (r == BACKUP_INCOMPLETE)
+        if (form < 0)
+                return error_set(reterr, form, NULL, "Cannot look at the backup %s: %m", c->plan->id);
+        if (form == BACKUP_INCOMPLETE)
                 return error_set(reterr, -ENOENT, NULL, "The backup %s is gone or incomplete", c->plan->id);
         (void) forget_unfinished(c->plan);
-        if (r == BACKUP_TREE)
-                return 0;
 
         r = backup_open(c->plan, &backup_fd, reterr);
         if (r >= 0)
                 r = tree_remove(backup_fd, "tree.part", reterr);
         if (r >= 0)
-                r = archive_check_room(c->plan, reterr);
-        if (r >= 0)
                 r = trees_load(c->plan, backup_fd, &t, reterr);
+        if (r >= 0)
+                r = check_room_for_way_back(c->plan, backup_fd, &t, form == BACKUP_ARCHIVED, reterr);
         if (r < 0)
                 return r;
-        part_fd = mkdirat(backup_fd, "tree.part", 0700) < 0
-                        ? -errno
-                        : open_child(backup_fd, "tree.part", O_RDONLY | O_DIRECTORY);
-        if (part_fd < 0)
-                return error_set(reterr, part_fd, NULL, "Cannot make tree.part in the backup %s: %m", c->plan->id);
         extract_progress = backup_progress(&extracting, t.n_bytes);
         check_progress = backup_progress(&checking, t.n_bytes);
-        r = extract_archive(c->plan, backup_fd, part_fd, &t, &extract_progress, &check_progress, reterr);
-        if (r >= 0 && (renameat(backup_fd, "tree.part", backup_fd, "tree") < 0 || fsync(backup_fd) < 0))
-                r = error_set(reterr, -errno, NULL, "Cannot finish tree/ of the backup %s: %m", c->plan->id);
-        if (r < 0)
-                (void) tree_remove(backup_fd, "tree.part", NULL);
-        return r;
+        return form == BACKUP_ARCHIVED
+                        ? extract_to_tree(c->plan, backup_fd, &t, &extract_progress, &check_progress, reterr)
+                        : check_copies(c->plan, backup_fd, &t, &check_progress, reterr);
 }
 
 /* --- for people --- */
@@ -413,7 +467,7 @@ int backup_extract(const Plan *p, int dir_fd, const TreeProgress *progress, Erro
                 return error_set(reterr, -ENOENT, NULL, "The backup %s is gone or incomplete", p->id);
         for (size_t i = 0; i < p->n_trees; i++)
                 bytes += p->trees[i].bytes;
-        r = check_room(dir_fd, bytes, "the directory to extract to", reterr);
+        r = check_room(dir_fd, bytes, "Extracting the backup", "the directory to extract to", reterr);
         if (r >= 0)
                 r = backup_open(p, &backup_fd, reterr);
         if (r >= 0)

@@ -94,6 +94,29 @@ static void measure_counts_hard_links_once(void **state) {
         assert_true(size.allocated_bytes > 15 * 4096 && size.allocated_bytes < 16 * (uint64_t) MIB);
 }
 
+static void measure_tells_what_is_new(void **state) {
+        Fixture *f = *state;
+        TreeSize all, size;
+        uint64_t changed_bytes;
+        struct stat st;
+
+        put_tree(f->live);
+        back_up(f);
+        assert_done(f, tree_measure_changed(f->manifest, f->live, &size, &changed_bytes, &f->error));
+        assert_int_equal(changed_bytes, 0);
+        assert_done(f, tree_measure(f->live, &all, &f->error));
+        assert_memory_equal(&size, &all, sizeof(size));
+
+        /* Longer, gone, and in a directory that was not there. */
+        put_file(f->live, "mnesia/schema.DAT", "one and more");
+        assert_return_code(unlinkat(f->live, "mnesia/table.DCD", 0), errno);
+        assert_return_code(mkdirat(f->live, "new", 0700), errno);
+        put_file(f->live, "new/file", "new");
+        assert_done(f, tree_measure_changed(f->manifest, f->live, &size, &changed_bytes, &f->error));
+        assert_return_code(fstatat(f->live, "new/file", &st, 0), errno);
+        assert_int_equal(changed_bytes, 2 * 512 * (uint64_t) st.st_blocks);
+}
+
 /* As chattr(1) does it; 0: as before. */
 static void put_attributes(int dir_fd, const char *name, int attributes) {
         int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC), now;
@@ -448,6 +471,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(what_an_earlier_attempt_left_is_removed, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(ten_gib_of_hole_take_no_room, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(measure_counts_hard_links_once, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(measure_tells_what_is_new, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(what_cannot_be_changed_is_named, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_name_is_found_at_any_depth, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(trees_deeper_than_path_max_work, set_up, tear_down),

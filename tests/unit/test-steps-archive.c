@@ -179,6 +179,38 @@ static void damaged_archive_is_not_extracted(void **state) {
         assert_int_equal(backup_check(b->c.plan, NULL, NULL, NULL, &b->f->error), -EBADMSG);
 }
 
+static void way_back_begins_with_copies_that_are_whole(void **state) {
+        Backed *b = *state;
+        _cleanup_close_ int copy_fd = -1;
+
+        b->config->archive = false;
+        assert_extracted(b);
+        assert_int_equal(backup_copy_open(b->c.plan, b->backup_fd, "etc", &copy_fd, NULL), 0);
+        put_file(copy_fd, "acl.conf", "{deny,  all}.\n");
+        assert_int_equal(extract_backup(&b->c, &b->f->error), -EBADMSG);
+        assert_int_equal(backup_form(b->c.plan), BACKUP_TREE);
+}
+
+/* Beside what extracting takes: what the new version has written is kept, too. */
+static void way_back_begins_with_room_for_all_of_it(void **state) {
+        Backed *b = *state;
+        _cleanup_close_ int fd = openat(b->f->live, "written", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        assert_archived(b);
+        assert_return_code(mount(NULL, "/var/lib", NULL, MS_REMOUNT, "size=24M"), errno);
+        assert_int_equal(posix_fallocate(fd, 0, 16 << 20), 0);
+        assert_int_equal(extract_backup(&b->c, &b->f->error), -ENOSPC);
+        assert_non_null(strstr(
+                        b->f->error.message, "Going back takes 32 MiB in /var/lib/emqx-upgrade/backups, where "));
+        assert_int_equal(backup_form(b->c.plan), BACKUP_ARCHIVED);
+        assert_false(is_there(b, "tree.part"));
+
+        error_done(&b->f->error);
+        assert_return_code(ftruncate(fd, 1), errno);
+        assert_done(b->f, extract_backup(&b->c, &b->f->error));
+        assert_int_equal(backup_form(b->c.plan), BACKUP_TREE);
+}
+
 #define TEST_BACKUP(name) cmocka_unit_test_setup_teardown(name, set_up_backup, tear_down_backup)
 
 int main(void) {
@@ -189,6 +221,8 @@ int main(void) {
                 TEST_BACKUP(without_archives_the_tree_stays),
                 TEST_BACKUP(damaged_tree_is_not_archived_and_stays),
                 TEST_BACKUP(damaged_archive_is_not_extracted),
+                TEST_BACKUP(way_back_begins_with_copies_that_are_whole),
+                TEST_BACKUP(way_back_begins_with_room_for_all_of_it),
         };
 
         return cmocka_run_group_tests(tests, own_mounts, NULL);
