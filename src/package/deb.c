@@ -176,10 +176,11 @@ static int remove_dangling_links(Error *reterr) {
         return 0;
 }
 
-/* An interrupted unpacking leaves files that no record knows of: unpacked once more, they can be removed. Where that
- * fails the removal is tried all the same. --no-debsig as in deb_install(). */
+/* An interrupted unpacking leaves files that no record knows of: unpacked once more, they can be removed. One that failed
+ * after it has cleaned up behind itself alone, and has taken "reinstreq" away. Where this fails the removal is tried all the
+ * same. --no-debsig as in deb_install(). */
 static void unpack_again(const Installed *i, const PackageRun *run) {
-        if (run && run->repair_path && strstr(i->state, " reinstreq "))
+        if (run && run->repair_path && (strstr(i->state, " reinstreq ") || endswith(i->state, " half-installed")))
                 (void) dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--no-debsig", "--force-confold", "--force-confdef",
                                                 "--unpack", run->repair_path),
                                 run, "dpkg --unpack", NULL);

@@ -465,15 +465,45 @@ static void what_a_killed_dpkg_has_made_first_is_removed(void **state) {
         assert_string_equal(installed(), "4.3.12 install ok installed");
 }
 
-static void kill_at_many_points(Fixture *f, const char *install_name) {
+static void install_old_and_note_it(Fixture *f) {
         _cleanup_free_ char *script = NULL;
-        unsigned n_broken = 0;
-        usec_t whole;
 
         assert_ok(f, install(f, "old"));
         assert_true(asprintf(&script, "{ %s; } | sort >/expected", list_files) > 0);
         assert_int_equal(shell(script), 0);
+}
 
+/* The second dpkg takes its mark away that the package needs another installation, but not what the first has left. */
+static void unpacking_that_was_killed_and_then_fails_can_be_undone(void **state) {
+        Fixture *f = *state;
+        usec_t whole, usec;
+
+        install_old_and_note_it(f);
+        assert_ok(f, uninstall(f));
+        whole = act_and_kill("new", USEC_INFINITY);
+        for (unsigned i = 0;; i++) {
+                assert_true(i < 200);
+                assert_back_on_old(f, true, USEC_INFINITY);
+                assert_ok(f, uninstall(f));
+                usec = whole * (i % 20) / 20;
+                (void) act_and_kill("new", usec);
+                if (endswith(installed(), " half-installed") && access("/usr/lib/emqx/lib/emqx-4.4.0", F_OK) >= 0)
+                        break;
+        }
+
+        assert_return_code(mount("/etc/emqx", "/etc/emqx", NULL, MS_BIND, NULL), errno);
+        assert_return_code(mount(NULL, "/etc/emqx", NULL, MS_BIND | MS_REMOUNT | MS_RDONLY, NULL), errno);
+        assert_int_equal(install(f, "new"), -EREMOTEIO);
+        assert_return_code(umount("/etc/emqx"), errno);
+        assert_true(endswith(installed(), " ok half-installed"));
+        assert_back_on_old(f, true, usec);
+}
+
+static void kill_at_many_points(Fixture *f, const char *install_name) {
+        unsigned n_broken = 0;
+        usec_t whole;
+
+        install_old_and_note_it(f);
         if (install_name)
                 assert_ok(f, uninstall(f));
         whole = act_and_kill(install_name, USEC_INFINITY);
@@ -515,6 +545,7 @@ int main(void) {
                 TEST(packing_again_changes_nothing_but_the_compression),
                 TEST(signatures_are_asked_for_by_the_check_and_not_with_the_node_down),
                 TEST(what_a_killed_dpkg_has_made_first_is_removed),
+                TEST(unpacking_that_was_killed_and_then_fails_can_be_undone),
                 TEST(install_killed_anywhere_can_be_undone),
                 TEST(remove_killed_anywhere_can_be_undone),
         };
