@@ -10,6 +10,7 @@
 #include "archive/tree.h"
 
 #define JUDGE "judge"
+#define DIFF "diff"
 
 int aside_remove(const char *name, Error *reterr) {
         _cleanup_close_ int fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -40,6 +41,22 @@ int aside_extract(const PackageKind *kind, const Package *package, const char *p
         return r;
 }
 
+int aside_make_for_diff(char **ret_dir, int *ret_fd, Error *reterr) {
+        _cleanup_free_ char *dir = strdup(STATE_DIR "/" DIFF "-XXXXXX");
+        _cleanup_close_ int fd = -1;
+
+        if (!dir)
+                return -ENOMEM;
+        if (!mkdtemp(dir))
+                return error_set(reterr, -errno, NULL, "Cannot make a directory %s: %m", dir);
+        fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 || flock(fd, LOCK_SH) < 0)
+                return error_set(reterr, -errno, NULL, "Cannot open %s: %m", dir);
+        *ret_dir = TAKE_PTR(dir);
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
 const char *aside_judge_name(char buf[static ASIDE_NAME_MAX], const Plan *p) {
         (void) snprintf(buf, ASIDE_NAME_MAX, JUDGE "-%.8s", p->id);
         return buf;
@@ -63,7 +80,7 @@ void aside_sweep(void) {
         if (!dir)
                 return;
         while ((de = readdir(dir)))
-                if (startswith(de->d_name, JUDGE))
+                if (startswith(de->d_name, JUDGE) || startswith(de->d_name, DIFF))
                         sweep(dirfd(dir), de->d_name);
         (void) closedir(dir);
 }

@@ -18,5 +18,9 @@ int aside_remove(const char *name, Error *reterr);
 #define ASIDE_NAME_MAX 16
 const char *aside_judge_name(char buf[static ASIDE_NAME_MAX], const Plan *p);
 
+/* Makes a directory that `emqx-upgrade diff` has for itself: *ret_dir is its path, STATE_DIR/diff-XXXXXX, and *ret_fd it, with
+ * such a flock(2). Both are the caller's. */
+int aside_make_for_diff(char **ret_dir, int *ret_fd, Error *reterr);
+
 /* Removes what those that were killed have left of that, and spares what is in use. The caller holds LOCK_PATH. */
 void aside_sweep(void);

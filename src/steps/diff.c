@@ -12,9 +12,6 @@
 #include "steps/aside.h"
 #include "steps/backup.h"
 
-#define UNPACKED_NAME "diff-package" /* below STATE_DIR: the package's files */
-#define MASKED_NAME "diff"           /* and what diff(1) sees of both sides */
-#define MASKED_DIR STATE_DIR "/" MASKED_NAME
 #define CONF_BYTES_MAX (4 * 1024 * 1024)
 #define HIDDEN "(hidden)"
 
@@ -140,18 +137,18 @@ static int mask_directory(const char *dir, const char *to, Error *reterr) {
         return r;
 }
 
-static int mask_side(const char *etc_dir, const char *name, Error *reterr) {
+static int mask_side(const char *etc_dir, const char *dir, const char *name, Error *reterr) {
         _cleanup_free_ char *plugins = NULL, *to = NULL, *to_plugins = NULL;
         int r;
 
-        if (asprintf(&plugins, "%s/plugins", etc_dir) < 0 || asprintf(&to, MASKED_DIR "/%s", name) < 0 ||
+        if (asprintf(&plugins, "%s/plugins", etc_dir) < 0 || asprintf(&to, "%s/%s", dir, name) < 0 ||
                         asprintf(&to_plugins, "%s/plugins", to) < 0)
                 return -ENOMEM;
         r = mask_directory(etc_dir, to, reterr);
         return r < 0 ? r : mask_directory(plugins, to_plugins, reterr);
 }
 
-static int extract_defaults(const Plan *p, Error *reterr) {
+static int extract_defaults(const Plan *p, int dir_fd, Error *reterr) {
         const PackageKind *kind = p->kind ? package_kind_find(p->kind) : NULL;
         _cleanup_free_ char *staged = NULL;
         _cleanup_(package_freep) Package *package = NULL;
@@ -166,57 +163,48 @@ static int extract_defaults(const Plan *p, Error *reterr) {
         if (access(staged, R_OK) >= 0)
                 path = staged;
         r = kind->read(path, &package, reterr);
-        return r < 0 ? r : aside_extract(kind, package, "/etc/emqx", UNPACKED_NAME, NULL, reterr);
+        return r < 0 ? r : kind->extract(package, "/etc/emqx", dir_fd, reterr);
 }
 
-static int run_diff(const char *old, const char *new, char **ret, Error *reterr) {
-        _cleanup_strv_ char **argv = strv_copy(STRV_MAKE("diff", "-u", "-r", "-N"));
+static int run_diff(const char *old, const char *new, const char *dir, char **ret, Error *reterr) {
+        int r = process_capture(STRV_MAKE("diff", "-u", "-r", "-N", "--", old, new),
+                        &(ProcessOptions){ .directory = dir }, ret, reterr);
+
+        return r > 1 ? error_set(reterr, -EIO, NULL, "diff(1) failed with status %i", r) : MIN(r, 0);
+}
+
+/* In dir, which is ours: the package's files, and what diff(1) sees of both sides, by names as a reader knows them. */
+static int diff_in(const Plan *p, const char *dir, char **ret, Error *reterr) {
+        _cleanup_free_ char *package = NULL, *new_etc = NULL, *masked = NULL, *old = NULL;
+        _cleanup_close_ int fd = -1;
         int r;
 
-        if (strv_extendf(&argv, MASKED_DIR "/%s", old) < 0 || strv_extendf(&argv, MASKED_DIR "/%s", new) < 0)
+        if (asprintf(&package, "%s/package", dir) < 0 || asprintf(&masked, "%s/masked", dir) < 0 ||
+                        asprintf(&old, "%s-defaults", p->to) < 0 ||
+                        asprintf(&new_etc, "%s%s", package, streq(p->kind ?: "", "zip") ? "/etc" : "") < 0)
                 return -ENOMEM;
-        r = process_capture(argv, NULL, ret, reterr);
-        if (r > 1)
-                return error_set(reterr, -EIO, NULL, "diff(1) failed with status %i", r);
-        return r < 0 ? r : 0;
-}
-
-/* Paths as a reader knows them. */
-static char *shorten(char *text) {
-        static const char prefix[] = MASKED_DIR "/";
-        char *out = text, *in = text;
-
-        while (*in)
-                if (startswith(in, prefix))
-                        in += strlen(prefix);
-                else
-                        *out++ = *in++;
-        *out = 0;
-        return text;
+        fd = mkdir(package, 0700) < 0 ? -1 : open(package, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return error_set(reterr, -errno, NULL, "Cannot make %s: %m", package);
+        r = extract_defaults(p, fd, reterr);
+        if (r >= 0)
+                r = mask_side(new_etc, masked, old, reterr);
+        if (r >= 0)
+                r = mask_side(p->etc_dir, masked, p->etc_dir + 1, reterr);
+        return r < 0 ? r : run_diff(old, p->etc_dir + 1, masked, ret, reterr);
 }
 
 int configuration_diff(const Plan *p, char **ret, Error *reterr) {
-        _cleanup_free_ char *old = NULL, *new = NULL, *text = NULL;
+        _cleanup_close_ int fd = -1;
+        _cleanup_free_ char *dir = NULL;
         int r;
 
-        if (!p->etc_dir || asprintf(&old, "%s-defaults", p->to) < 0 || asprintf(&new, "%s", p->etc_dir + 1) < 0)
-                return p->etc_dir ? -ENOMEM
-                                  : error_set(reterr, -ENOENT, NULL, "The upgrade %s did not come to a configuration",
-                                                    p->id);
-        r = aside_remove(MASKED_NAME, reterr);
-        if (r >= 0)
-                r = extract_defaults(p, reterr);
-        if (r >= 0)
-                r = mask_side(streq(p->kind, "zip") ? STATE_DIR "/" UNPACKED_NAME "/etc" : STATE_DIR "/" UNPACKED_NAME,
-                                old, reterr);
-        if (r >= 0)
-                r = mask_side(p->etc_dir, new, reterr);
-        if (r >= 0)
-                r = run_diff(old, new, &text, reterr);
-        (void) aside_remove(MASKED_NAME, NULL);
-        (void) aside_remove(UNPACKED_NAME, NULL);
+        if (!p->etc_dir)
+                return error_set(reterr, -ENOENT, NULL, "The upgrade %s did not come to a configuration", p->id);
+        r = aside_make_for_diff(&dir, &fd, reterr);
         if (r < 0)
                 return r;
-        *ret = shorten(TAKE_PTR(text));
-        return 0;
+        r = diff_in(p, dir, ret, reterr);
+        (void) aside_remove(strrchr(dir, '/') + 1, NULL);
+        return r;
 }

@@ -39,6 +39,20 @@ static void two_plans_have_a_place_each(void **state) {
         assert_int_equal(strlen(of_a), strlen("judge-") + 8);
 }
 
+static void two_diffs_have_a_place_each(void **state) {
+        _cleanup_free_ char *a = NULL, *b = NULL;
+        _cleanup_close_ int a_fd = -1, b_fd = -1;
+
+        (void) state;
+        assert_int_equal(aside_make_for_diff(&a, &a_fd, NULL), 0);
+        assert_int_equal(aside_make_for_diff(&b, &b_fd, NULL), 0);
+        assert_string_not_equal(a, b);
+        a_fd = safe_close(a_fd);
+        aside_sweep();
+        assert_int_equal(access(a, F_OK), -1);
+        assert_int_equal(access(b, F_OK), 0);
+}
+
 static void what_was_left_is_swept_and_what_is_in_use_is_spared(void **state) {
         static const char *const names[] = { "judge", "judge-01234567", "judge-89abcdef", "backups" };
         _cleanup_close_ int fd = -1;
@@ -66,6 +80,7 @@ static void what_was_left_is_swept_and_what_is_in_use_is_spared(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(two_plans_have_a_place_each),
+                cmocka_unit_test_setup_teardown(two_diffs_have_a_place_each, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(
                                 what_was_left_is_swept_and_what_is_in_use_is_spared, set_up, tear_down),
         };
