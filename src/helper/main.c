@@ -20,10 +20,11 @@
 #include "steps/checks.h"
 #include "steps/hold.h"
 #include "steps/reserve.h"
-#include "txn/engine.h"
+#include "txn/finish.h"
 #include "txn/metrics.h"
 #include "txn/package-lock.h"
 #include "txn/status.h"
+#include "txn/step-unit.h"
 
 #define JUST_ENDED_USEC (60 * USEC_PER_SEC)
 #define EXIT_GUARD_REFUSED 10 /* debian/apt.conf takes anything else for leave to go on */
@@ -139,7 +140,7 @@ static ExitStatus cannot_begin(Conductor *c, const char *unit, const char *to, c
         if (is_final(r) || !txn_may_be_of(c->state_fd, unit))
                 return refuse(to, EVENT_UPGRADE_REFUSED, error, r);
         (void) sd_notifyf(0, "STATUS=Interrupted: %s", error_text(error, r));
-        return engine_interrupted(&(JournalContext){ .to = to }, NULL, error, r);
+        return finish_interrupted(&(JournalContext){ .to = to }, NULL, error, r);
 }
 
 static ExitStatus conduct(Conductor *c, bool resumed) {
@@ -447,7 +448,7 @@ static ExitStatus verb_step(const char *name, bool undo) {
                 .from = t->plan->from,
                 .to = t->plan->to,
                 .conductor_pid = lock_holder(LOCK_PATH) };
-        return engine_run_step(&c, name, undo);
+        return step_unit_main(&c, name, undo);
 }
 
 /* Of an upgrade that is over, or stuck. What is wrong goes to stdout, for the conductor. */

@@ -132,9 +132,9 @@ static int deb_check_install(const Package *p, Error *reterr) {
                         "The trial run of dpkg --remove", reterr);
 }
 
-/* Takes over what a killed dpkg left in its journal, and removes what it makes before the first entry. That alone:
- * configuring what is only half there would run a maintainer script that may be the very reason why we are going back.
- * Triggers of other packages may fail. */
+/* Takes over what a killed dpkg left in its journal, and removes what it makes before the first entry, which one that ended
+ * well may have been unable to remove. That alone: configuring what is only half there would run a maintainer script that
+ * may be the very reason why we are going back. Triggers of other packages may fail. */
 static int deb_mend(const PackageRun *run, Error *reterr) {
         _cleanup_(error_done) Error why = ERROR_NULL;
         int r;
@@ -201,7 +201,9 @@ static int deb_remove(const char *name, const PackageRun *run, Error *reterr) {
          * marked as needing another one, which must not keep it from going. */
         r = dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--force-remove-reinstreq", "--remove", name), run, "dpkg --remove",
                         reterr);
-        return r < 0 ? r : remove_dangling_links(reterr);
+        if (r >= 0)
+                r = remove_dangling_links(reterr);
+        return r < 0 ? r : deb_mend(run, reterr);
 }
 
 /* confold, confdef: what the operator has edited stays. confmiss: dpkg takes a file that is missing for one that was
@@ -213,9 +215,10 @@ static int deb_install(const Package *p, const PackageRun *run, Error *reterr) {
         r = remove_dangling_links(reterr);
         if (r < 0)
                 return r;
-        return dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--no-debsig", "--force-confold", "--force-confdef",
-                                        "--force-confmiss", "--force-downgrade", "--install", p->path),
+        r = dpkg_run(STRV_MAKE(DPKG, "--no-pager", "--no-debsig", "--force-confold", "--force-confdef",
+                                     "--force-confmiss", "--force-downgrade", "--install", p->path),
                         run, "dpkg --install", reterr);
+        return r < 0 ? r : deb_mend(run, reterr);
 }
 
 static bool deb_can_hold(void) {

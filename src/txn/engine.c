@@ -6,25 +6,20 @@
 
 #include "base/process.h"
 #include "bus/inhibit.h"
-#include "bus/job.h"
-#include "bus/transient.h"
 #include "steps/aside.h"
 #include "steps/control.h"
 #include "steps/hold.h"
 #include "steps/packages.h"
 #include "steps/places.h"
 #include "steps/reserve.h"
-#include "txn/backups.h"
+#include "txn/finish.h"
 #include "txn/predict.h"
 #include "txn/room.h"
 #include "txn/status.h"
-#include "txn/whereabouts.h"
+#include "txn/step-unit.h"
 
-#define PROGRESS_USEC USEC_PER_SEC             /* between two entries of the journal */
-#define RETRY_USEC (2 * USEC_PER_SEC)          /* times the attempts that failed */
-#define CLEAR_TIMEOUT_USEC (30 * USEC_PER_SEC) /* beyond what a unit has to stop */
-#define METRICS_TIMEOUT_USEC (15 * USEC_PER_SEC)
-#define STEP_NOFILE 65536 /* two descriptors for each level of a tree */
+#define PROGRESS_USEC USEC_PER_SEC    /* between two entries of the journal */
+#define RETRY_USEC (2 * USEC_PER_SEC) /* times the attempts that failed */
 
 char **engine_step_names(bool ahead) {
         _cleanup_strv_ char **names = NULL;
@@ -73,16 +68,6 @@ static void on_report(const char *text, const StepProgress *progress, void *user
         status_write(e->txn, e->context.step, text, &e->progress);
 }
 
-static void on_unit_status(const char *text, void *userdata) {
-        _cleanup_free_ char *words = strdup(text);
-        StepProgress progress;
-
-        if (words && progress_split(words, &progress))
-                on_report(words, &progress, userdata);
-        else
-                on_report(text, NULL, userdata);
-}
-
 static void explain(Engine *e, Event event, const char *step, const char *what, const Error *error, int r) {
         const char *why = error_text(error, r);
 
@@ -108,123 +93,6 @@ static bool asked_to_stop(const Context *c) {
         const Engine *e = c->userdata;
 
         return e->stop_considered;
-}
-
-/* --- steps as units --- */
-
-static char *step_unit_name(const Step *step, bool undo) {
-        char *name;
-
-        return asprintf(&name, "emqx-upgrade-step-%s%s.service", undo ? "undo-" : "", step->name) < 0 ? NULL : name;
-}
-
-static int start_step_unit(Engine *e, const Step *step, bool undo, const char *name, Job **ret, Error *reterr) {
-        /* What backing up and restoring files of any owner takes. */
-        static char *const file_capabilities[] = { (char *) "CAP_CHOWN", (char *) "CAP_DAC_OVERRIDE",
-                (char *) "CAP_DAC_READ_SEARCH", (char *) "CAP_FOWNER", (char *) "CAP_FSETID", (char *) "CAP_SETFCAP",
-                NULL };
-        Context *c = &e->context;
-        _cleanup_strv_ char **fields = NULL, **paths = NULL;
-        _cleanup_free_ char *description = NULL;
-        TransientUnit unit = TRANSIENT_UNIT_NULL;
-        char *argv[] = { (char *) LIBEXECDIR "/emqx-upgrade-helper", (char *) "step", (char *) step->name,
-                (char *) (undo ? "--undo" : NULL), NULL };
-
-        if (asprintf(&description, "EMQX Upgrade to %s: %s", c->plan->to, undo ? step->undo_title : step->title) < 0 ||
-                        strv_extendf(&fields, "EMQX_UPGRADE_ID=%s", c->plan->id) < 0 ||
-                        strv_extendf(&fields, "EMQX_UPGRADE_STEP=%s", step->name) < 0 ||
-                        places_write_paths(c->plan, &paths) < 0 || strv_extend(&paths, STATE_DIR) < 0)
-                return -ENOMEM;
-
-        unit.name = name;
-        unit.description = description;
-        unit.argv = argv;
-        unit.log_extra_fields = fields;
-        unit.slice = "emqx-upgrade.slice";
-        unit.timeout_start_usec = config_patience_usec(c->config);
-        unit.timeout_stop_usec = config_patience_usec(c->config);
-        unit.limit_nofile = STEP_NOFILE;
-        unit.requires_mounts_for = c->plan->mounts; /* so a shutdown unmounts them after it */
-        if (step->place == IN_FILES) {
-                unit.sandboxed = true;
-                unit.read_write_paths = paths;
-                unit.private_network = true;
-                unit.capabilities = file_capabilities;
-                unit.idle = step->node == NODE_UP;
-                unit.quick = step->node == NODE_DOWN;
-        } else
-                /* A shutdown must not break dpkg off: only the helper is told, and it lets dpkg finish. */
-                unit.kill_mode = "mixed";
-        return transient_start(c->manager, &unit, ret, reterr);
-}
-
-/* Stops it where it runs, and unloads it. It has as long as its TimeoutStopSec=: dpkg is not left at work behind our back. */
-static int clear_unit(Engine *e, const char *name, Error *reterr) {
-        usec_t timeout_usec = config_patience_usec(e->context.config) + CLEAR_TIMEOUT_USEC;
-
-        (void) sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%" PRIu64, timeout_usec + USEC_PER_MINUTE);
-        return transient_clear(e->context.manager, name, usec_from_now(timeout_usec), reterr);
-}
-
-/* Runs the row in its unit and waits for its end. resumed: that unit may be there from before; its end counts. */
-static int run_step_unit(Engine *e, const Step *step, bool undo, bool resumed, Error *reterr) {
-        Context *c = &e->context;
-        _cleanup_free_ char *name = step_unit_name(step, undo);
-        _cleanup_(job_freep) Job *job = NULL;
-        _cleanup_unit_state_ UnitState state = UNIT_STATE_NULL;
-        int r;
-
-        if (!name)
-                return -ENOMEM;
-
-        if (resumed) {
-                r = transient_find(c->manager, name, &state, reterr);
-                if (r < 0)
-                        return r;
-                if (r == TRANSIENT_DONE)
-                        return 0;
-                if (r == TRANSIENT_FAILED)
-                        return transient_explain(name, &state, reterr);
-                if (r == TRANSIENT_RUNNING) {
-                        r = job_find(c->manager, name, &job, reterr);
-                        if (r < 0)
-                                return r;
-                }
-        }
-        if (!job) {
-                r = clear_unit(e, name, reterr);
-                if (r >= 0)
-                        r = start_step_unit(e, step, undo, name, &job, reterr);
-                if (r < 0)
-                        return r;
-        }
-
-        /* EINTR only where the upgrade is to turn back or the machine goes down; what runs is not left half done. */
-        r = transient_await(job, c->config->stall_timeout_usec, on_unit_status, e, reterr);
-        if ((r == -EINTR && !e->shutting_down) || r == -ETIMEDOUT)
-                (void) clear_unit(e, name, NULL);
-        return r;
-}
-
-static int clear_step_unit(Engine *e, const Step *step, bool undo, Error *reterr) {
-        _cleanup_free_ char *name = step_unit_name(step, undo);
-
-        return name && step->place != IN_CONDUCTOR ? clear_unit(e, name, reterr) : 0;
-}
-
-/* Before the transaction ends: units whose end nobody has asked for, as nobody waits for this while the node is down, and
- * those of a conductor that was killed between two steps. Returns 0, or -ECONNRESET: a new conductor connects anew. */
-static int clear_step_units(Engine *e) {
-        for (size_t i = 0; i < n_upgrade_steps; i++) {
-                const Step *step = &upgrade_steps[i];
-                int r = clear_step_unit(e, step, false, NULL);
-
-                if (r != -ECONNRESET && step->undo)
-                        r = clear_step_unit(e, step, true, NULL);
-                if (r == -ECONNRESET)
-                        return r;
-        }
-        return 0;
 }
 
 /* --- one row --- */
@@ -263,7 +131,10 @@ static int run_row(Engine *e, const Step *step, bool undo, bool resumed, Error *
                 return r;
         if (step->place == IN_CONDUCTOR)
                 return (undo ? step->undo : step->apply)(c, reterr);
-        return run_step_unit(e, step, undo, resumed, reterr);
+        r = step_unit_run(c, step, undo, resumed, reterr);
+        if (r == -EINTR && !e->shutting_down) /* the upgrade is to turn back: what runs is not left half done */
+                (void) step_unit_clear(c, step, undo, NULL);
+        return r;
 }
 
 static void tell_begun(Engine *e, const Step *step, bool undo) {
@@ -484,7 +355,7 @@ static int refuse_way_back(Engine *e, const Error *error, int why) {
         Txn *t = e->txn;
         int r;
 
-        r = clear_step_units(e);
+        r = step_units_clear(&e->context);
         if (r >= 0)
                 r = txn_forget(t);
         if (r < 0)
@@ -540,8 +411,9 @@ static int walk_back(Engine *e) {
                         r = recorded(e, txn_mark(t, i, STEP_UNDO_BEGUN));
                         if (r < 0)
                                 return r;
-                        begun = true;                                /* and so the attempt is counted */
-                        r = clear_step_unit(e, step, false, &error); /* the way forward may have left it running */
+                        begun = true; /* and so the attempt is counted */
+                        r = step_unit_clear(&e->context, step, false,
+                                        &error); /* the way forward may have left it running */
                         if (r >= 0 && step->place == IN_PACKAGES)
                                 r = package_lock_take(&e->package_lock, &e->context, step->node == NODE_UP, &error);
                         if (r >= 0)
@@ -554,7 +426,7 @@ static int walk_back(Engine *e) {
                 if (r < 0) {
                         explain(e, EVENT_STEP_UNDO_FAILED, t->steps[i].name, t->steps[i].name, &error, r);
                         if (step)
-                                (void) clear_step_unit(e, step, true, NULL);
+                                (void) step_unit_clear(&e->context, step, true, NULL);
                         if (begun && !can_refuse_way_back(t, i, step)) {
                                 int waited = room_await(t, &e->context);
 
@@ -588,48 +460,7 @@ static int walk_back(Engine *e) {
         return 0;
 }
 
-/* --- the end --- */
-
-ExitStatus engine_interrupted(const JournalContext *context, const char *step, const Error *error, int r) {
-        journal_event(context, EVENT_INTERRUPTED, &(JournalFields){ .step = step, .error_number = r },
-                        "Cannot go on in this process (%s); the record says how far the upgrade is, and systemd starts it again",
-                        error_text(error, r));
-        return EXIT_INTERRUPTED;
-}
-
-/* -EINTR: it was told to end, and has said so. */
-static ExitStatus unfinished(Engine *e, int r) {
-        return r == -EINTR ? EXIT_INTERRUPTED : engine_interrupted(&e->context.journal, e->context.step, NULL, r);
-}
-
-/* By a unit of its own, which may write there and nowhere else. What fails says nothing about the upgrade. */
-static void write_metrics(Engine *e) {
-        Context *c = &e->context;
-        _cleanup_(error_done) Error error = ERROR_NULL;
-        _cleanup_free_ char *output = NULL;
-        TransientUnit unit = TRANSIENT_UNIT_NULL;
-        int r, status = 0;
-
-        if (!*c->config->textfile_dir)
-                return;
-        unit.name = "emqx-upgrade-step-metrics.service";
-        unit.description = "EMQX Upgrade: write metrics";
-        unit.argv = STRV_MAKE(LIBEXECDIR "/emqx-upgrade-helper", "metrics", e->txn->plan->id);
-        unit.slice = "emqx-upgrade.slice";
-        unit.sandboxed = true;
-        unit.private_network = true;
-        unit.read_write_paths = STRV_MAKE(c->config->textfile_dir);
-        r = transient_capture(c->manager, &unit, METRICS_TIMEOUT_USEC, &output, &status, &error);
-        if (r >= 0 && status == 0)
-                return;
-        if (output)
-                output[strcspn(output, "\n")] = 0;
-        if (r >= 0)
-                r = error_set(&error, -EIO, NULL, "%s", output && *output ? output : "The helper failed");
-        journal_event(&c->journal, EVENT_METRICS_FAILED,
-                        &(JournalFields){ .error = error_text(&error, r), .error_number = r },
-                        "The metrics were not written to %s: %s", c->config->textfile_dir, error_text(&error, r));
-}
+/* --- there, and back --- */
 
 /* Before the transaction is closed, so that it is done again after a crash. The node is well: it does not fail for this.
  * Returns 0, or a negative errno where another process has to do it. */
@@ -652,119 +483,6 @@ static int settle_hold(Engine *e, bool rolled_back) {
         return 0;
 }
 
-static ExitStatus finish(Engine *e, TxnResult result, ExitStatus status, Event event, const char *message) {
-        Txn *t = e->txn;
-        int r;
-
-        (void) hold_lift(&e->context, NULL); /* it is gone, unless somebody has written it meanwhile */
-        r = txn_close(t, result);
-        if (is_unwritable(r))
-                r = room_await_end(t, &e->context);
-        if (r < 0)
-                return unfinished(e, r);
-        journal_event(&e->context.journal, EVENT_HISTORY_WRITTEN, NULL, "The record is " STATE_DIR "/history/%s.json",
-                        t->plan->id);
-        journal_event(&e->context.journal, event,
-                        &(JournalFields){ .result = txn_result_name(result),
-                                        .error = t->cause,
-                                        .usec = t->ended_realtime_usec - t->started_realtime_usec,
-                                        .downtime_usec = plan_downtime_usec(t->plan),
-                                        .predicted_usec = event == EVENT_UPGRADE_DONE
-                                                        ? t->plan->predicted_downtime_usec
-                                                        : 0 },
-                        "%s%s%s%s%s", message, t->cause ? ": " : "", t->cause ?: "", t->advice ? ". " : "",
-                        t->advice ?: "");
-        status_write(t, NULL, message, NULL);
-        (void) sd_notifyf(0, "STATUS=%s", message);
-        write_metrics(e);
-        return status;
-}
-
-/* Found by inspect: nothing was done, so nothing is to be remembered. Nor was a node that was only staged for upgraded,
- * and nobody could go back from that. */
-static int forget(Engine *e) {
-        int r;
-
-        (void) reserve_release(&e->context, NULL);
-        r = txn_forget(e->txn);
-        if (r >= 0)
-                status_forget(e->txn->dir_fd);
-        return r;
-}
-
-static ExitStatus finish_nothing_to_do(Engine *e) {
-        int r;
-
-        r = forget(e);
-        if (r < 0)
-                return unfinished(e, r);
-        journal_event(&e->context.journal, EVENT_NOTHING_TO_DO, NULL, "The node runs EMQX %s already: nothing to do",
-                        e->txn->plan->to);
-        return EXIT_DONE;
-}
-
-static ExitStatus finish_staged(Engine *e) {
-        _cleanup_free_ char *message = NULL;
-        const Plan *plan = e->txn->plan;
-        int r;
-
-        r = forget(e);
-        if (r >= 0 && asprintf(&message, "The upgrade to EMQX %s is staged", plan->to) < 0)
-                r = -ENOMEM;
-        if (r < 0)
-                return unfinished(e, r);
-        journal_event(&e->context.journal, EVENT_UPGRADE_STAGED, NULL,
-                        "%s: packages and data are copied; systemctl start emqx-upgrade@%s.service goes on from there",
-                        message, plan->to);
-        (void) sd_notifyf(0, "STATUS=%s", message);
-        return EXIT_DONE;
-}
-
-static ExitStatus finish_upgraded(Engine *e) {
-        _cleanup_free_ char *message = NULL;
-        const Plan *plan = e->txn->plan;
-        char span[TIMESPAN_TEXT_MAX];
-        int r;
-
-        if (asprintf(&message, "EMQX %s was upgraded to %s; the node was down for %s", plan->from, plan->to,
-                            format_timespan(span, plan_downtime_usec(plan))) < 0)
-                return unfinished(e, -ENOMEM);
-        r = settle_hold(e, false);
-        if (r < 0)
-                return unfinished(e, r);
-        return finish(e, TXN_DONE, EXIT_DONE, EVENT_UPGRADE_DONE, message);
-}
-
-static ExitStatus finish_rolled_back(Engine *e) {
-        _cleanup_free_ char *message = NULL;
-        int r;
-
-        if (asprintf(&message, "Back on EMQX %s, with its configuration and data", e->txn->plan->from) < 0)
-                return unfinished(e, -ENOMEM);
-        r = settle_hold(e, true);
-        if (r < 0)
-                return unfinished(e, r);
-        return finish(e, TXN_ROLLED_BACK, EXIT_ROLLED_BACK, EVENT_ROLLBACK_DONE, message);
-}
-
-static ExitStatus finish_stuck(Engine *e) {
-        _cleanup_free_ char *where = whereabouts(e->txn, &e->context);
-        Txn *t = e->txn;
-
-        journal_event(&e->context.journal, EVENT_ROLLBACK_FAILED,
-                        &(JournalFields){ .step = t->back_cause_step, .result = "stuck", .error = t->back_cause },
-                        "The upgrade to %s failed (%s), and so did the way back, at '%s': %s. Nothing is lost: %s. When the reason is "
-                        "gone, go on with: systemctl start emqx-upgrade-rollback@%s.service",
-                        t->plan->to, t->cause ?: "?", t->back_cause_step ?: "?", t->back_cause ?: "?",
-                        where ?: "configuration and data are in their places, or in the backup", t->plan->id);
-        status_write(t, t->back_cause_step, where ?: "The way back failed; a person is needed", NULL);
-        (void) sd_notify(0, "STATUS=The way back failed; a person is needed");
-        write_metrics(e);
-        return EXIT_STUCK;
-}
-
-/* --- there, and back --- */
-
 /* Returns as walk_forward(). */
 static int go_forward(Engine *e) {
         int r;
@@ -772,7 +490,7 @@ static int go_forward(Engine *e) {
         if (!txn_touched_node(e->txn))
                 reserve_begin();
         r = walk_forward(e);
-        if ((r == WALK_DONE || r == -EALREADY) && clear_step_units(e) < 0)
+        if ((r == WALK_DONE || r == -EALREADY) && step_units_clear(&e->context) < 0)
                 return -ECONNRESET;
         return r;
 }
@@ -791,7 +509,7 @@ static int go_back(Engine *e) {
         r = walk_back(e);
         if (r != WALK_DONE)
                 return r;
-        r = clear_step_units(e);
+        r = step_units_clear(&e->context);
         if (r < 0)
                 return r;
         (void) reserve_release(&e->context, NULL); /* where it could not be removed before */
@@ -799,25 +517,30 @@ static int go_back(Engine *e) {
 }
 
 ExitStatus engine_run(Engine *e) {
+        Context *c = &e->context;
         Txn *t = e->txn;
         int r = WALK_STUCK;
 
         e->package_lock = PACKAGE_LOCK_NULL;
         e->inhibitor_fd = -1;
-        e->context.report = on_report;
-        e->context.userdata = e;
-        e->context.await_packages = await_packages;
-        e->context.asked_to_stop = asked_to_stop;
-        manager_set_interrupt(e->context.manager, is_interrupted, e);
+        c->report = on_report;
+        c->userdata = e;
+        c->await_packages = await_packages;
+        c->asked_to_stop = asked_to_stop;
+        manager_set_interrupt(c->manager, is_interrupted, e);
         if (!txn_touched_node(t))
                 aside_sweep();
 
         if (t->direction == TXN_FORWARD) {
                 r = go_forward(e);
                 if (r == -EALREADY)
-                        return finish_nothing_to_do(e);
-                if (r == WALK_DONE)
-                        return engine_only_stages(t) ? finish_staged(e) : finish_upgraded(e);
+                        return finish_nothing_to_do(t, c);
+                if (r == WALK_DONE && engine_only_stages(t))
+                        return finish_staged(t, c);
+                if (r == WALK_DONE) {
+                        r = settle_hold(e, false);
+                        return r < 0 ? finish_unfinished(c, r) : finish_upgraded(t, c);
+                }
         }
         if (t->direction == TXN_BACK) { /* whether or not that it turned could be written */
                 bool touched = txn_touched_node(t);
@@ -825,46 +548,12 @@ ExitStatus engine_run(Engine *e) {
                 r = go_back(e);
                 if (r == WALK_REFUSED)
                         return EXIT_REFUSED;
-                if (r == WALK_DONE)
-                        return touched ? finish_rolled_back(e)
-                                       : finish(e, TXN_REFUSED, EXIT_REFUSED, EVENT_UPGRADE_REFUSED,
-                                                         "Refused, and nothing was touched");
+                if (r == WALK_DONE && !touched)
+                        return finish_refused(t, c);
+                if (r == WALK_DONE) {
+                        r = settle_hold(e, true);
+                        return r < 0 ? finish_unfinished(c, r) : finish_rolled_back(t, c);
+                }
         }
-        return t->direction == TXN_STUCK ? finish_stuck(e) : unfinished(e, r);
-}
-
-/* --- inside a step unit --- */
-
-static void report_to_conductor(const char *text, const StepProgress *progress, void *userdata) {
-        _cleanup_free_ char *joined = progress_join(text, progress);
-        const Context *c = userdata;
-
-        (void) sd_notifyf(0, "STATUS=%s\nEXTEND_TIMEOUT_USEC=%" PRIu64, joined ?: "", config_patience_usec(c->config));
-}
-
-static void fail_to_conductor(const Error *error, int r) {
-        _cleanup_free_ char *text = NULL, *line = NULL;
-
-        if (asprintf(&text, "%s%s%s", error_text(error, r), error->advice ? ". " : "", error->advice ?: "") >= 0)
-                line = progress_join(text, NULL);
-        (void) sd_notifyf(0, "STATUS=%s\nERRNO=%i", line ?: "", -r);
-}
-
-ExitStatus engine_run_step(Context *c, const char *name, bool undo) {
-        _cleanup_(error_done) Error error = ERROR_NULL;
-        const Step *step = step_find(name);
-        int r;
-
-        if (!step || step->place == IN_CONDUCTOR || (undo && !step->undo))
-                return EXIT_USAGE;
-        c->step = step->name;
-        c->report = report_to_conductor;
-        c->userdata = c;
-        c->prune_backups = backups_prune;
-
-        r = (undo ? step->undo : step->apply)(c, &error);
-        if (r < 0)
-                fail_to_conductor(&error, r);
-        (void) sd_notify_barrier(0, 5 * USEC_PER_SEC);
-        return r < 0 ? EXIT_INTERRUPTED : EXIT_DONE;
+        return t->direction == TXN_STUCK ? finish_stuck(t, c) : finish_unfinished(c, r);
 }

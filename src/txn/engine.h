@@ -9,7 +9,8 @@
  * After an interruption the same walk is made again: a row found BEGUN is first asked for (its unit may still run, or
  * have ended; its verify may say that it is done), then run again, up to Attempts= times; then it has failed.
  *
- * Rows that touch files or packages run as transient units, which outlive the conductor and are found by name. */
+ * Rows that touch files or packages run as transient units (step-unit.h), which outlive the conductor. What it ends with is
+ * finish.h. */
 
 #include "base/strv.h"
 #include "steps/step.h"
@@ -47,10 +48,3 @@ bool engine_only_stages(const Txn *t);
 
 /* Goes on with e->txn from wherever it is, to its end, and closes it. e->context has config, manager and event. */
 ExitStatus engine_run(Engine *e);
-
-/* Tells that this process ends before the upgrade does, because of r (negative errno), which may be over in a moment.
- * step and error may be NULL. */
-ExitStatus engine_interrupted(const JournalContext *context, const char *step, const Error *error, int r);
-
-/* What a step unit runs: one row of the table, as the transaction of this moment says. */
-ExitStatus engine_run_step(Context *c, const char *name, bool undo);
