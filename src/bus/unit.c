@@ -325,6 +325,13 @@ int unit_processes(Manager *m, const char *unit, pid_t **ret, size_t *ret_n, Err
         return r < 0 ? bus_fail(m, reterr, "list the processes of a unit", NULL, r) : 0;
 }
 
+bool pids_contain(const pid_t *pids, size_t n, pid_t pid) {
+        for (size_t i = 0; i < n; i++)
+                if (pids[i] == pid)
+                        return true;
+        return false;
+}
+
 static int merge(char ***env, char *const *assignments) {
         int r;
 

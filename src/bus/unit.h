@@ -78,6 +78,9 @@ const char *unit_exit_text(char buf[static UNIT_EXIT_TEXT_MAX], const UnitState 
  * whatever active_state says: a node that stopped cleanly is "failed". */
 int unit_processes(Manager *m, const char *unit, pid_t **ret, size_t *ret_n, Error *reterr);
 
+/* Whether pid is one of those n. */
+bool pids_contain(const pid_t *pids, size_t n, pid_t pid);
+
 /* The environment as the next start of the service will see it, NAME=VALUE: the manager's environment, Environment=,
  * then EnvironmentFile= in order, later ones winning, less UnsetEnvironment=. PassEnvironment= and what systemd adds
  * itself (HOME, INVOCATION_ID, …) are not in it. -ENOENT and others where a file that is not optional is unreadable.

@@ -93,9 +93,8 @@ static int vm_runs(Acceptance *a, Error *reterr) {
         r = unit_processes(a->c->manager, p->unit, &pids, &n, reterr);
         if (r < 0)
                 return r;
-        for (size_t i = 0; i < n; i++)
-                if (pids[i] == vm)
-                        return free_and_strdup(&p->vm, identity) < 0 ? -ENOMEM : 1;
+        if (pids_contain(pids, n, vm))
+                return free_and_strdup(&p->vm, identity) < 0 ? -ENOMEM : 1;
         return error_set(reterr, -ECANCELED, NULL, "The node's VM (process %i) does not belong to %s", vm, p->unit);
 }
 

@@ -302,16 +302,11 @@ static int check_unit(Checking *k, Error *reterr) {
                                                "Only a node that runs can be compared with what it is afterwards: systemctl start emqx",
                                                "The node is not running: %s is %s", p->unit, state.active_state);
 
-        for (size_t i = 0; i < n; i++) {
-                bool inside = false;
-
-                for (size_t j = 0; j < n_in_unit; j++)
-                        inside = inside || in_unit[j] == processes[i].pid;
-                if (processes[i].vm && !inside)
+        for (size_t i = 0; i < n; i++)
+                if (processes[i].vm && !pids_contain(in_unit, n_in_unit, processes[i].pid))
                         return error_set(reterr, -ENOENT, "Stop it with `emqx stop`, then try again.",
                                         "The node, or another one, runs outside of its unit: process %i",
                                         processes[i].pid);
-        }
         r = node_await_commands(k->c, &command, reterr);
         if (r < 0)
                 return r;

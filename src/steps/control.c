@@ -172,11 +172,7 @@ static int commands_ended(void *userdata) {
         if (r >= 0 && n > 0)
                 r = unit_processes(k->c->manager, k->c->plan->unit, &in_unit, &n_in_unit, NULL);
         for (size_t i = 0; r >= 0 && i < n; i++) {
-                bool inside = false;
-
-                for (size_t j = 0; j < n_in_unit; j++)
-                        inside = inside || in_unit[j] == processes[i].pid;
-                if (inside || processes[i].vm || processes[i].runner)
+                if (processes[i].vm || processes[i].runner || pids_contain(in_unit, n_in_unit, processes[i].pid))
                         continue;
                 k->pid = processes[i].pid;
                 return 0;

@@ -10,7 +10,6 @@
 #include <endian.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -243,14 +242,6 @@ static inline int tear_down(void **state) {
         assert_return_code(rmdir(f->dir), errno);
         free(f->dir);
         free(f);
-        return 0;
-}
-
-/* As group setup: mounts are the test's own and end with it. */
-static inline int own_mounts(void **state) {
-        (void) state;
-        assert_return_code(unshare(CLONE_NEWNS), errno);
-        assert_return_code(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), errno);
         return 0;
 }
 

@@ -2,19 +2,11 @@
 
 #include "tests/unit/test-util.h"
 
-#include <sched.h>
 #include <sys/file.h>
 #include <sys/mount.h>
 
 #include "base/fileio.h"
 #include "steps/aside.h"
-
-static int own_mounts(void **state) {
-        (void) state;
-        assert_return_code(unshare(CLONE_NEWNS), errno);
-        assert_return_code(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), errno);
-        return 0;
-}
 
 static int set_up(void **state) {
         (void) state;

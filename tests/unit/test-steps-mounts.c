@@ -2,7 +2,6 @@
 
 #include "test-util.h"
 
-#include <sched.h>
 #include <sys/mount.h>
 
 #include "base/fileio.h"
@@ -16,13 +15,6 @@ typedef struct Fixture {
         Plan *plan;
         Error error;
 } Fixture;
-
-static int own_mounts(void **state) {
-        (void) state;
-        assert_return_code(unshare(CLONE_NEWNS), errno);
-        assert_return_code(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), errno);
-        return 0;
-}
 
 static void add_tree(Plan *p, const char *name, const char *real) {
         assert_int_equal(mkdir_parents(real, 0755), 0);

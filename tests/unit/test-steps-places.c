@@ -3,7 +3,6 @@
 #include "test-util.h"
 
 #include <linux/fs.h>
-#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 
@@ -17,13 +16,6 @@ typedef struct Fixture {
         Plan *plan;
         Error error;
 } Fixture;
-
-static int own_mounts(void **state) {
-        (void) state;
-        assert_return_code(unshare(CLONE_NEWNS), errno);
-        assert_return_code(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), errno);
-        return 0;
-}
 
 static char *path_of(const Fixture *f, const char *name) {
         char *path;

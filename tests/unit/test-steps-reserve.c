@@ -2,7 +2,6 @@
 
 #include "test-util.h"
 
-#include <sched.h>
 #include <sys/mount.h>
 
 #include "base/fileio.h"
@@ -22,13 +21,6 @@ static void quiet(const char *text, const StepProgress *progress, void *userdata
         (void) text;
         (void) progress;
         (void) userdata;
-}
-
-static int own_mounts(void **state) {
-        (void) state;
-        assert_return_code(unshare(CLONE_NEWNS), errno);
-        assert_return_code(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), errno);
-        return 0;
 }
 
 static int set_up(void **state) {

@@ -11,6 +11,8 @@
 
 #include <fcntl.h>
 #include <ftw.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "base/macro.h"
@@ -34,6 +36,14 @@ static inline int remove_tmpdir_entry(const char *path, const struct stat *st, i
 static inline void remove_tmpdir(char *path) {
         (void) nftw(path, remove_tmpdir_entry, 64, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
         free(path);
+}
+
+/* As group setup: mounts are the tests' own and end with them. */
+static inline int own_mounts(void **state) {
+        (void) state;
+        assert_return_code(unshare(CLONE_NEWNS), errno);
+        assert_return_code(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), errno);
+        return 0;
 }
 
 /* For tests with a fixture: set_up() and tear_down() of the file. */
