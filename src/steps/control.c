@@ -22,8 +22,8 @@
 #define START_DROP_IN_NAME "50-emqx-upgrade-start.conf"
 #define PROCESS_LOOK_USEC (100 * USEC_PER_MSEC)   /* while something is waited for that no event announces */
 #define COMMAND_PATIENCE_USEC (15 * USEC_PER_SEC) /* for an emqx_ctl of a person or a monitor */
-#define RUNNER_GONE_USEC (300 * USEC_PER_MSEC)
-#define PROBE_LOOK_USEC (500 * USEC_PER_MSEC) /* the same, where looking costs a connection */
+#define GONE_USEC (300 * USEC_PER_MSEC)
+#define PROBE_LOOK_USEC (500 * USEC_PER_MSEC) /* as PROCESS_LOOK_USEC, where looking costs a connection */
 #define PROBE_TIMEOUT_USEC (2 * USEC_PER_SEC)
 #define CONSOLE_SILENT_USEC (5 * USEC_PER_SEC) /* run_erl writes to its log before it starts anything */
 #define WARNINGS_MAX 3
@@ -326,7 +326,7 @@ typedef struct Starting {
         bool found_running; /* by a conductor that came back: its last words were said before */
         bool console_seen;  /* something was written to erlang.log.N */
         usec_t job_ended_usec;
-        bool runner_seen;
+        bool alive_seen;
         usec_t missing_since_usec; /* it was seen, and has not been since then; 0: it is there */
         char *reason;              /* the first line that says why it cannot succeed */
         char *warnings;            /* the first lines that were some */
@@ -381,14 +381,15 @@ static int on_log_readable(sd_event_source *source, int fd, uint32_t events, voi
         return 0;
 }
 
-static bool runner_runs(const Plan *p) {
+/* Of a node in the foreground of its unit there is no run_erl; of one that run_erl still starts there is no VM yet. */
+static bool is_alive(const Plan *p) {
         _cleanup_free_ NodeProcess *processes = NULL;
         size_t n = 0;
 
         if (node_processes(p->root_dir, &processes, &n) < 0)
                 return true; /* cannot tell */
         for (size_t i = 0; i < n; i++)
-                if (processes[i].runner)
+                if (processes[i].runner || processes[i].vm)
                         return true;
         return false;
 }
@@ -412,16 +413,16 @@ static bool answers(Context *c) {
 /* run_erl forks twice before it is a daemon, and a look at /proc may miss what forks meanwhile: gone is what several
  * looks have not found. Not after every event, of which a start has many: a look goes through all processes, while the
  * node wants the processor. */
-static bool runner_is_gone(Starting *s, usec_t now) {
+static bool has_died(Starting *s, usec_t now) {
         if (now - s->looked_usec < PROCESS_LOOK_USEC)
                 return false;
         s->looked_usec = now;
-        if (runner_runs(s->c->plan)) {
-                s->runner_seen = true;
+        if (is_alive(s->c->plan)) {
+                s->alive_seen = true;
                 s->missing_since_usec = 0;
-        } else if (s->runner_seen && s->missing_since_usec == 0)
+        } else if (s->alive_seen && s->missing_since_usec == 0)
                 s->missing_since_usec = now;
-        return s->missing_since_usec != 0 && now - s->missing_since_usec >= RUNNER_GONE_USEC;
+        return s->missing_since_usec != 0 && now - s->missing_since_usec >= GONE_USEC;
 }
 
 /* Whether "is running now!" is not to be waited for: it was said before, or goes elsewhere, as with a unit that has the
@@ -445,7 +446,7 @@ static int ready_or_hopeless(void *userdata) {
         if (s->said_running)
                 return 1;
 
-        if (runner_is_gone(s, now)) {
+        if (has_died(s, now)) {
                 (void) node_log_read(s->log, on_log_line, s);
                 return -ECANCELED;
         }

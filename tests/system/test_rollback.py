@@ -6,7 +6,7 @@ import re
 import pytest
 
 from upgrade import (DONE, REFUSED, ROLLED_BACK, STATE, STUCK, assert_node_is, event_names, events, exit_status, node_files,
-                     retained, start, status, wait_for_end)
+                     retained, start, status, wait_for_end, wait_until_it_serves)
 
 
 def assert_back(m, before, messages):
@@ -60,6 +60,20 @@ def test_failed_start_is_noticed_long_before_the_time_out(node_factory):
     (failed,) = [e for e in events(m, "node-failing")]
     (begun,) = [e for e in events(m, "step-begun") if e["EMQX_UPGRADE_STEP"] == "start"]
     assert (int(failed["__REALTIME_TIMESTAMP"]) - int(begun["__REALTIME_TIMESTAMP"])) < 10_000_000
+
+
+def test_failed_start_in_the_foreground_is_noticed_too(node_factory):
+    m = node_factory(target="4.4.0-no-start")
+    m.write("/etc/systemd/system/emqx.service.d/mine.conf",
+            "[Service]\nType=simple\nExecStart=\nExecStart=/usr/bin/emqx foreground\n", mode=0o644)
+    m.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/test.conf", "[Upgrade]\nStartTimeoutSec=60s\n", mode=0o644)
+    m.run("systemctl daemon-reload; systemctl restart emqx")
+    wait_until_it_serves(m)
+
+    assert start(m).returncode != 0
+    assert exit_status(m) == ROLLED_BACK
+    assert "processes ended while" in events(m, "node-failing")[0]["MESSAGE"]
+    assert_node_is(m, "4.3.12")
 
 
 def test_next_attempt_after_a_failure_works(kind, node_factory):
