@@ -22,5 +22,6 @@ const char *aside_judge_name(char buf[static ASIDE_NAME_MAX], const Plan *p);
  * such a flock(2). Both are the caller's. */
 int aside_make_for_diff(char **ret_dir, int *ret_fd, Error *reterr);
 
-/* Removes what those that were killed have left of that, and spares what is in use. The caller holds LOCK_PATH. */
+/* Removes what has been left of all these, by who was killed or could not remove it, and spares what is in use. The caller
+ * holds LOCK_PATH. */
 void aside_sweep(void);

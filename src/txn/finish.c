@@ -5,6 +5,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "bus/transient.h"
+#include "steps/aside.h"
 #include "steps/hold.h"
 #include "steps/reserve.h"
 #include "txn/room.h"
@@ -60,6 +61,7 @@ static ExitStatus finish(Txn *t, Context *c, TxnResult result, ExitStatus status
         int r;
 
         (void) hold_lift(c, NULL); /* it is gone, unless somebody has written it meanwhile */
+        aside_sweep();
         r = txn_close(t, result);
         if (is_unwritable(r))
                 r = room_await_end(t, c);
@@ -89,6 +91,7 @@ static int forget(Txn *t, Context *c) {
         int r;
 
         (void) reserve_release(c, NULL);
+        aside_sweep();
         r = txn_forget(t);
         if (r >= 0)
                 status_forget(t->dir_fd);

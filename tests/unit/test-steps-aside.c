@@ -11,12 +11,13 @@
 static int set_up(void **state) {
         (void) state;
         assert_return_code(mount("tmpfs", "/var/lib", "tmpfs", 0, "mode=755,size=8m"), errno);
+        assert_return_code(mount("tmpfs", "/run", "tmpfs", 0, "mode=755,size=8m"), errno);
         return mkdir_parents(STATE_DIR, 0700);
 }
 
 static int tear_down(void **state) {
         (void) state;
-        return umount("/var/lib");
+        return umount("/var/lib") < 0 || umount("/run") < 0;
 }
 
 static void two_plans_have_a_place_each(void **state) {
@@ -65,8 +66,12 @@ static void what_was_left_is_swept_and_what_is_in_use_is_spared(void **state) {
         assert_int_equal(access(STATE_DIR "/backups/lib/x", F_OK), 0);
 
         fd = safe_close(fd);
+        assert_int_equal(mkdir_parents(RUNTIME_DIR "/judge-89abcdef", 0755), 0);
+        assert_int_equal(mkdir_parents(RUNTIME_DIR "/judge-01234567", 0755), 0);
         aside_sweep();
         assert_int_equal(access(STATE_DIR "/judge-89abcdef", F_OK), -1);
+        assert_int_equal(access(RUNTIME_DIR "/judge-89abcdef", F_OK), -1);
+        assert_int_equal(access(RUNTIME_DIR "/judge-01234567", F_OK), -1);
 }
 
 int main(void) {
