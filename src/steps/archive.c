@@ -309,9 +309,13 @@ static int measure_way_back(
         struct stat st;
         int r;
 
-        if (fd < 0)
-                return errno == ENOENT ? 0 : error_set(reterr, -errno, NULL, "Cannot open %s: %m", tree->real);
-        r = fstat(fd, &st) < 0 ? -errno : tree_measure_changed(m, fd, &size, &changed_bytes, reterr);
+        if (fd < 0 && errno == ENOENT) {
+                *beside_bytes += tree->bytes;
+                return 0;
+        }
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return error_set(reterr, -errno, NULL, "Cannot open %s: %m", tree->real);
+        r = tree_measure_changed(m, fd, &size, &changed_bytes, reterr);
         if (r < 0)
                 return r;
         *beside_bytes += changed_bytes;
@@ -362,7 +366,7 @@ static int check_copies(const Plan *p, int backup_fd, Trees *t, const TreeProgre
 
         if (r >= 0)
                 r = trees_compare(t, progress, NULL, NULL, reterr);
-        return r > 0 ? error_set(reterr, -EBADMSG, "Which files of it: emqx-upgrade backups verify.",
+        return r > 0 ? error_set(reterr, -EBADMSG, "See which files are not: emqx-upgrade backups verify ID.",
                                        "The backup %s is not as its manifests say", p->id)
                      : r;
 }

@@ -75,7 +75,7 @@ const char *aside_judge_name(char buf[static ASIDE_NAME_MAX], const Plan *p) {
         return buf;
 }
 
-/* Nobody uses it, and its place in RUNTIME_DIR is gone. */
+/* With its place in RUNTIME_DIR; not where somebody uses it. */
 static void sweep(int state_fd, int runtime_fd, const char *name) {
         _cleanup_close_ int fd = openat(state_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 

@@ -211,6 +211,20 @@ static void way_back_begins_with_room_for_all_of_it(void **state) {
         assert_int_equal(backup_form(b->c.plan), BACKUP_TREE);
 }
 
+/* What the new version has dropped, or all where even the directory is gone. */
+static void way_back_begins_with_room_for_what_comes_back(void **state) {
+        Backed *b = *state;
+
+        b->c.plan->trees[0].bytes = 1ULL << 60;
+        assert_int_equal(extract_backup(&b->c, &b->f->error), -ENOSPC);
+        assert_non_null(strstr(b->f->error.message, "/live, where "));
+
+        error_done(&b->f->error);
+        assert_return_code(renameat(b->f->dir_fd, "live", b->f->dir_fd, "gone"), errno);
+        assert_int_equal(extract_backup(&b->c, &b->f->error), -ENOSPC);
+        assert_non_null(strstr(b->f->error.message, "/backups, where "));
+}
+
 #define TEST_BACKUP(name) cmocka_unit_test_setup_teardown(name, set_up_backup, tear_down_backup)
 
 int main(void) {
@@ -223,6 +237,7 @@ int main(void) {
                 TEST_BACKUP(damaged_archive_is_not_extracted),
                 TEST_BACKUP(way_back_begins_with_copies_that_are_whole),
                 TEST_BACKUP(way_back_begins_with_room_for_all_of_it),
+                TEST_BACKUP(way_back_begins_with_room_for_what_comes_back),
         };
 
         return cmocka_run_group_tests(tests, own_mounts, NULL);
