@@ -279,3 +279,9 @@ int sync_directory(const char *path) {
                 return -errno;
         return fsync(fd) < 0 ? -errno : 0;
 }
+
+bool path_is_within(const char *path, const char *dir) {
+        const char *rest = startswith(path, streq(dir, "/") ? "" : dir);
+
+        return rest && (*rest == 0 || *rest == '/');
+}

@@ -37,3 +37,6 @@ int mkdir_parents(const char *path, mode_t mode);
 
 /* fsync of the directory path. */
 int sync_directory(const char *path);
+
+/* Whether path is dir, or below it. Both are without symbolic links. */
+bool path_is_within(const char *path, const char *dir);

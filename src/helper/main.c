@@ -14,15 +14,14 @@
 #include "base/version.h"
 #include "bus/job.h"
 #include "bus/unit.h"
+#include "helper/auto.h"
 #include "helper/guard.h"
 #include "steps/archive.h"
 #include "steps/backup.h"
-#include "steps/checks.h"
 #include "steps/hold.h"
 #include "steps/reserve.h"
 #include "txn/finish.h"
 #include "txn/metrics.h"
-#include "txn/package-lock.h"
 #include "txn/status.h"
 #include "txn/step-unit.h"
 
@@ -168,19 +167,13 @@ static ExitStatus conduct(Conductor *c, bool resumed) {
         return engine_run(&c->engine);
 }
 
-static int other_is_open(const Txn *t, Error *reterr) {
-        return error_set(reterr, -EBUSY, NULL,
-                        "Another upgrade is not over: %s is open, to be gone on with by: systemctl start %s",
-                        t->plan->id, t->unit);
-}
-
 /* The transaction that is open goes on, but only under the name that it was begun with. */
 static ExitStatus go_on(Conductor *c, const char *unit) {
         _cleanup_(error_done) Error error = ERROR_NULL;
         Txn *t = c->txn;
 
         if (!streq(t->unit, unit)) {
-                int r = other_is_open(t, &error);
+                int r = txn_other_is_open(t, &error);
 
                 return refuse(t->plan->to, EVENT_UPGRADE_REFUSED, &error, r);
         }
@@ -300,7 +293,7 @@ static ExitStatus verb_rollback(const char *id) {
         if (open && streq(c.txn->unit, unit) && c.txn->direction != TXN_STUCK)
                 return conduct(&c, true);
         if (open && (c.txn->direction != TXN_STUCK || !(streq(id, "last") || streq(id, c.txn->plan->id)))) {
-                r = other_is_open(c.txn, &error);
+                r = txn_other_is_open(c.txn, &error);
                 return refuse(NULL, EVENT_UPGRADE_REFUSED, &error, r);
         }
         if (open) { /* stuck: the configuration may be what was mended */
@@ -497,100 +490,16 @@ static int verb_reserve(const char *path, const char *size) {
 
 /* --- for packages --- */
 
-/* While it waits, which is as long as LockTimeoutSec= allows. */
-static void tell_waiting(const char *text, const StepProgress *progress, void *userdata) {
-        (void) progress;
-        (void) userdata;
-        (void) sd_notifyf(0, "STATUS=%s\nEXTEND_TIMEOUT_USEC=%" PRIu64, text, (uint64_t) USEC_PER_MINUTE);
-}
-
-static int await_packages(Context *c, Error *reterr) {
-        PackageLock lock = PACKAGE_LOCK_NULL;
-        int r;
-
-        r = package_lock_take(&lock, c, true, reterr);
-        package_lock_release(&lock);
-        return r;
-}
-
-static ExitStatus not_queued(const char *to, const Error *error, int r) {
-        journal_event(&(JournalContext){ .to = to }, EVENT_UPGRADE_NOT_QUEUED,
-                        &(JournalFields){ .error = error_text(error, r), .error_number = r },
-                        "No upgrade is started: %s", error_text(error, r));
-        return EXIT_DONE;
-}
-
-/* What was taken back is not begun again behind the operator's back; nor is what is left when its package is removed, which
- * triggers of dpkg tell of as well. */
-static int must_be_higher_than_taken_back(int state_fd, const char *to, Error *reterr) {
-        _cleanup_(txn_freep) Txn *last = NULL;
-        Version version, back;
-
-        if (txn_load_last_made(state_fd, &last, NULL) < 0 || last->result != TXN_ROLLED_BACK ||
-                        version_parse(to, &version) < 0 || version_parse(last->plan->to, &back) < 0 ||
-                        version_compare(&version, &back) > 0)
-                return 0;
-        return error_set(reterr, -ECANCELED, NULL,
-                        "The last upgrade, to %s, was rolled back, and %s is no higher release. To upgrade to it all the same: "
-                        "systemctl start emqx-upgrade@%s",
-                        last->plan->to, to, to);
-}
-
-/* A package has put files into the packages directory: queues the upgrade to the newest release there, if the configuration
- * asks for that. Whether it can be made is for the upgrade itself to say, once the package manager is done. */
 static ExitStatus verb_auto(void) {
-        _cleanup_(manager_freep) Manager *manager = NULL;
         _cleanup_(config_freep) Config *config = NULL;
         _cleanup_(error_done) Error error = ERROR_NULL;
-        _cleanup_(plan_freep) Plan *plan = NULL;
-        _cleanup_(txn_freep) Txn *open_txn = NULL;
-        _cleanup_free_ char *to = NULL, *unit = NULL;
-        _cleanup_close_ int state_fd = -1;
-        sd_event *event = NULL;
-        Context c = { .report = tell_waiting, .await_packages = await_packages };
-        Job *job = NULL;
         int r;
 
         r = config_load("", &config, &error);
         if (r < 0)
                 return refuse(NULL, EVENT_CONFIGURATION_ERROR, &error, r);
-        if (!config->auto_start)
-                return EXIT_DONE;
-
-        state_fd = open(STATE_DIR, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        r = state_fd < 0 ? -errno : txn_load(state_fd, &open_txn, &error);
-        if (r > 0 && open_txn && !engine_only_stages(open_txn)) {
-                (void) other_is_open(open_txn, &error);
-                return not_queued(NULL, &error, -EBUSY);
-        }
-        if (r >= 0)
-                r = plan_new("?", &plan);
-        if (r >= 0)
-                r = sd_event_new(&event);
-        if (r >= 0)
-                r = manager_new(event, &manager, &error);
-        if (r >= 0) {
-                c.config = config;
-                c.plan = plan;
-                c.event = event;
-                c.manager = manager;
-                r = checks_newest_target(&c, &to, &error);
-        }
-        if (r == 0)
-                r = error_set(&error, -ENOENT, NULL, "%s has no release that %s %s can be upgraded to",
-                                config->packages_dir, plan->package, plan->from);
-        if (r > 0)
-                r = must_be_higher_than_taken_back(state_fd, to, &error);
-        if (r >= 0)
-                r = asprintf(&unit, "emqx-upgrade@%s.service", to) < 0 ? -ENOMEM : 0;
-        if (r >= 0)
-                r = job_queue(manager, JOB_START, unit, "fail", &job, &error);
-        (void) job_free(job);
-        (void) sd_event_unref(event);
-        if (r < 0)
-                return not_queued(to, &error, r);
-        journal_event(&(JournalContext){ .from = plan->from, .to = to }, EVENT_UPGRADE_QUEUED, NULL,
-                        "A package has brought EMQX %s: %s is queued, as AutoStart=yes asks for", to, unit);
+        if (config->auto_start)
+                auto_queue(config);
         return EXIT_DONE;
 }
 

@@ -12,6 +12,7 @@
 #include "node/node.h"
 #include "node/probe.h"
 #include "node/status.h"
+#include "steps/ask.h"
 #include "steps/control.h"
 
 #define PROBE_TIMEOUT_USEC (5 * USEC_PER_SEC)

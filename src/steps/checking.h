@@ -43,3 +43,6 @@ int check_needrestart(Checking *k, Error *reterr);
 
 /* That of checks-baseline.c. */
 int check_baseline(Checking *k, Error *reterr);
+
+/* That of checks-space.c. */
+int check_space(Checking *k, Error *reterr);

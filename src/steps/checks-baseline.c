@@ -8,8 +8,8 @@
 #include "bus/unit.h"
 #include "node/conf.h"
 #include "node/probe.h"
+#include "steps/ask.h"
 #include "steps/checking.h"
-#include "steps/control.h"
 
 #define PROBE_TIMEOUT_USEC (5 * USEC_PER_SEC)
 

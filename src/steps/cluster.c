@@ -3,7 +3,7 @@
 #include "steps/cluster.h"
 
 #include "node/cluster.h"
-#include "steps/control.h"
+#include "steps/ask.h"
 
 #define DOWNTIME_GUESS_USEC (60 * USEC_PER_SEC) /* a real node by hand took 15 s, of which 11 s were its start */
 #define WAY_BACK_FACTOR 3                       /* down for the upgrade, and for going back at its end */

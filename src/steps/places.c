@@ -9,81 +9,16 @@
 
 #include "archive/tree.h"
 #include "base/fileio.h"
-
-#define MOUNTS_BYTES_MAX (16 * 1024 * 1024)
-#define MOUNTS_OF_OURS "/proc/self/mountinfo"
-
-/* Whether path is dir, or below it. Both are without symbolic links. */
-static bool is_within(const char *path, const char *dir) {
-        const char *rest = startswith(path, streq(dir, "/") ? "" : dir);
-
-        return rest && (*rest == 0 || *rest == '/');
-}
+#include "base/mounts.h"
 
 /* --- mounts --- */
-
-typedef struct Mount {
-        char *where, *type; /* in the text that they were read from */
-        bool read_only;     /* it, or the file system */
-} Mount;
-
-/* proc(5): white space and backslashes are \040 and the like. */
-static void decode_octal(char *s) {
-        char *to = s;
-
-        for (; *s; s++) {
-                size_t n = *s == '\\' ? strspn(s + 1, "01234567") : 0;
-
-                if (n >= 3) {
-                        *to++ = (char) ((s[1] - '0') * 64 + (s[2] - '0') * 8 + (s[3] - '0'));
-                        s += 3;
-                } else
-                        *to++ = *s;
-        }
-        *to = 0;
-}
-
-static bool says_read_only(const char *options) {
-        return options && startswith(options, "ro") && strchr(", ", options[2]);
-}
-
-static char *next_field(char *s) {
-        char *space = s ? strchr(s, ' ') : NULL;
-
-        return space ? space + 1 : NULL;
-}
-
-/* proc(5): id parent device root where options … - type source options. *rest is what is left of the table. */
-static bool next_mount(char **rest, Mount *ret) {
-        for (char *line; (line = strsep(rest, "\n"));) {
-                char *type = strstr(line, " - "), *where = line;
-                bool read_only;
-
-                for (size_t i = 0; i < 4; i++)
-                        where = next_field(where);
-                if (!type || !where || where > type)
-                        continue;
-                type += strlen(" - ");
-                read_only = says_read_only(next_field(where)) || says_read_only(next_field(next_field(type)));
-                where[strcspn(where, " ")] = 0;
-                type[strcspn(type, " ")] = 0;
-                decode_octal(where);
-                *ret = (Mount){ where, type, read_only };
-                return true;
-        }
-        return false;
-}
-
-static int read_mounts(const char *table, char **ret) {
-        return read_file_at(AT_FDCWD, table, MOUNTS_BYTES_MAX, ret, NULL);
-}
 
 /* What would go away with the directory of the old version, or be emptied with it. dpkg leaves what is not its own. */
 static int check_mount(const Plan *p, const char *where, Error *reterr) {
         static const char advice[] =
                         "Mount it outside of the directory of the program, and say where that is in emqx.conf or releases/emqx_vars.";
 
-        if (!is_within(where, p->root_dir))
+        if (!path_is_within(where, p->root_dir))
                 return 0;
         if (streq(p->kind, "rpm") && !streq(where, p->root_dir))
                 return error_set(reterr, -EINVAL, advice,
@@ -106,11 +41,11 @@ static int check_mounts(const Plan *p, Error *reterr) {
         Mount m;
         int r;
 
-        r = read_mounts(MOUNTS_OF_OURS, &table);
+        r = mounts_read(MOUNTS_OF_OURS, &table);
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot read the table of mounts: %m");
         rest = table;
-        while (r >= 0 && next_mount(&rest, &m))
+        while (r >= 0 && mounts_next(&rest, &m))
                 r = check_mount(p, m.where, reterr);
         return r;
 }
@@ -126,13 +61,13 @@ static int check_writable(const Plan *p, Error *reterr) {
 
         if (!streq(p->kind, "deb"))
                 return 0;
-        r = read_mounts(MOUNTS_OF_MACHINE, &table); /* our own sandbox has all of them read-only */
+        r = mounts_read(MOUNTS_OF_MACHINE, &table); /* our own sandbox has all of them read-only */
         if (r < 0)
                 return error_set(reterr, r, NULL, "Cannot read the table of mounts: %m");
         rest = table;
-        while (next_mount(&rest, &m))
+        while (mounts_next(&rest, &m))
                 for (size_t i = 0; i < ELEMENTSOF(chowned); i++)
-                        if (m.read_only && is_within(m.where, chowned[i]))
+                        if (m.read_only && path_is_within(m.where, chowned[i]))
                                 return error_set(reterr, -EROFS,
                                                 "Mount it writable for the time of the upgrade, or elsewhere.",
                                                 "%s is mounted read-only, and the package changes the owner of all in %s",
@@ -160,7 +95,7 @@ static int check_below_program(
                 return refuse(path, what, advice, reterr, "is that of the program itself");
         if (streq(p->kind, "deb")) /* dpkg removes the files of its package, and leaves others' */
                 return 0;
-        if (!link && !is_within(real, p->root_dir))
+        if (!link && !path_is_within(real, p->root_dir))
                 return refuse(path, what, advice, reterr,
                                 "is reached through a symbolic link within the directory of the program");
         if (!streq(p->kind, "rpm")) /* the directory of the other version has a place for it */
@@ -182,13 +117,13 @@ static int check_place(
                 return error_set(reterr, -ENOTDIR, NULL, "%s is no directory, but should be the %s directory", path,
                                 what);
         for (size_t i = 0; i < ELEMENTSOF(foreign); i++)
-                if (is_within(foreign[i], real) || is_within(real, foreign[i]))
+                if (path_is_within(foreign[i], real) || path_is_within(real, foreign[i]))
                         return error_set(reterr, -EINVAL, advice,
                                         "The %s directory %s is no place for a node: it would be restored together with %s",
                                         what, real, foreign[i]);
-        if (is_within(p->root_dir, real) && !streq(p->root_dir, real))
+        if (path_is_within(p->root_dir, real) && !streq(p->root_dir, real))
                 return refuse(path, what, advice, reterr, "has the program in it");
-        if (is_within(real, p->root_dir) || is_within(path, p->root_dir))
+        if (path_is_within(real, p->root_dir) || path_is_within(path, p->root_dir))
                 return check_below_program(p, path, real, link, what, reterr);
         return 0;
 }
@@ -247,11 +182,12 @@ static int drop_inner(Plan *p) {
                         PlanTree *outer = &p->trees[i], *inner = &p->trees[j];
                         char *why;
 
-                        if (i == j || !is_within(inner->real, outer->real) ||
+                        if (i == j || !path_is_within(inner->real, outer->real) ||
                                         (streq(inner->real, outer->real) && j < i))
                                 continue;
                         /* a link within the program's directory is to be put back */
-                        if (inner->link && is_within(inner->path, p->root_dir) && !streq(inner->path, outer->path))
+                        if (inner->link && path_is_within(inner->path, p->root_dir) &&
+                                        !streq(inner->path, outer->path))
                                 continue;
                         if (!streq(inner->real, outer->real)) {
                                 if (asprintf(&why, "%s; and %s: %s", outer->why, inner->path, inner->why) < 0)
@@ -332,7 +268,7 @@ int places_find(Plan *p, const Node *n, Error *reterr) {
         if (r >= 0)
                 r = add_place(p, "default-data", data, "data", "where the package has its defaults", true, reterr);
         /* Logs are no data, but go with a program that they lie in. */
-        if (r >= 0 && is_within(n->log_dir, p->root_dir))
+        if (r >= 0 && path_is_within(n->log_dir, p->root_dir))
                 r = add_place(p, "log", n->log_dir, "log", "RUNNER_LOG_DIR in emqx_vars, in the program's directory",
                                 false, reterr);
         if (r >= 0)
@@ -403,7 +339,7 @@ int places_write_paths(const Plan *p, char ***ret) {
                         return -ENOMEM;
                 if (t->link && strv_extendf(&paths, "-%s", dirname(parent)) < 0)
                         return -ENOMEM;
-                if (is_within(t->real, p->root_dir) && strv_extendf(&paths, "-%s", p->root_dir) < 0)
+                if (path_is_within(t->real, p->root_dir) && strv_extendf(&paths, "-%s", p->root_dir) < 0)
                         return -ENOMEM;
         }
         if (p->beside_dir) {
@@ -418,33 +354,11 @@ int places_write_paths(const Plan *p, char ***ret) {
 
 /* --- the file systems they are on --- */
 
-/* Which mount of table real is on. *ret is in *ret_text, the caller's to free. */
-static int find_mount(const char *table, const char *real, char **ret_text, Mount *ret) {
-        _cleanup_free_ char *text = NULL;
-        Mount m, best = { NULL, NULL, false };
-        char *rest;
-        int r;
-
-        r = read_mounts(table, &text);
-        if (r < 0)
-                return r;
-        rest = text;
-        while (next_mount(&rest, &m))
-                /* A later mount hides an earlier one. */
-                if (is_within(real, m.where) && (!best.where || strlen(m.where) >= strlen(best.where)))
-                        best = m;
-        if (!best.where)
-                return -ENOENT;
-        *ret_text = TAKE_PTR(text);
-        *ret = best;
-        return 0;
-}
-
 char *place_filesystem(const char *path) {
         _cleanup_free_ char *real = realpath(path, NULL), *text = NULL;
         Mount m = { NULL, NULL, false };
 
-        return strdup(real && find_mount(MOUNTS_OF_OURS, real, &text, &m) >= 0 ? m.type : "?");
+        return strdup(real && mounts_find(MOUNTS_OF_OURS, real, &text, &m) >= 0 ? m.type : "?");
 }
 
 static int add_mount(Plan *p, const char *where) {
@@ -458,7 +372,7 @@ static int add_outer_mount(Plan *p, const char *table, const char *path) {
 
         if (!real)
                 return -errno;
-        r = find_mount(table, real, &text, &m);
+        r = mounts_find(table, real, &text, &m);
         return r < 0 ? r : add_mount(p, m.where);
 }
 
@@ -468,10 +382,10 @@ static int add_inner_mounts(Plan *p, const char *table, const char *real) {
         Mount m;
         int r;
 
-        r = read_mounts(table, &text);
+        r = mounts_read(table, &text);
         rest = text;
-        while (r >= 0 && next_mount(&rest, &m))
-                if (is_within(m.where, real))
+        while (r >= 0 && mounts_next(&rest, &m))
+                if (path_is_within(m.where, real))
                         r = add_mount(p, m.where);
         return r;
 }
@@ -494,7 +408,7 @@ int places_are_mounted(const Plan *p, const char *table, const char **ret_missin
                 Mount m;
                 int r;
 
-                r = find_mount(table, *mount, &text, &m);
+                r = mounts_find(table, *mount, &text, &m);
                 if (r < 0)
                         return r;
                 if (!streq(m.where, *mount)) {

@@ -19,10 +19,7 @@ int places_restore(Context *c, bool back, Error *reterr);
 /* What a step has to be allowed to write to for places_restore() and for the trees, as ReadWritePaths=. */
 int places_write_paths(const Plan *p, char ***ret);
 
-/* The mount table, proc(5), of the machine. A sandbox has more mount points: all that it may write to. */
-#define MOUNTS_OF_MACHINE "/proc/1/mountinfo"
-
-/* Adds to the mounts of p those of table that its trees and its program lie on, or that lie in its trees. */
+/* Adds to the mounts of p those of table (base/mounts.h) that its trees and its program lie on, or that lie in its trees. */
 int places_find_mounts(Plan *p, const char *table, Error *reterr);
 
 /* Whether they all are in table: 1, or 0 with *ret_missing, borrowed from p. What an empty mount point has in it is not

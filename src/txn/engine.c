@@ -4,6 +4,7 @@
 
 #include <systemd/sd-daemon.h>
 
+#include "base/mounts.h"
 #include "base/process.h"
 #include "bus/inhibit.h"
 #include "steps/aside.h"

@@ -2,6 +2,7 @@
 
 #include "txn/room.h"
 
+#include "base/mounts.h"
 #include "steps/places.h"
 #include "steps/reserve.h"
 

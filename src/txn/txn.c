@@ -387,6 +387,12 @@ static int find_last(int history_fd, bool (*is_wanted)(const Txn *), char **ret_
         return 0;
 }
 
+int txn_other_is_open(const Txn *t, Error *reterr) {
+        return error_set(reterr, -EBUSY, NULL,
+                        "Another upgrade is not over: %s is open, to be gone on with by: systemctl start %s",
+                        t->plan->id, t->unit);
+}
+
 int txn_load_history(int dir_fd, const char *id, Txn **ret, Error *reterr) {
         _cleanup_close_ int history_fd = -1;
         _cleanup_free_ char *name = NULL;

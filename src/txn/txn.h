@@ -140,6 +140,9 @@ int txn_load(int dir_fd, Txn **ret, Error *reterr);
 /* Whether one is open that unit conducts, or may be: the file cannot be read. Changes nothing, so it takes no lock. */
 bool txn_may_be_of(int dir_fd, const char *unit);
 
+/* For those who find t open, and may not go on with it: returns -EBUSY, reterr says what it is and who may. */
+int txn_other_is_open(const Txn *t, Error *reterr);
+
 /* The same as txn_load() from history/<id>.json: 0, -ENOENT, -EBADMSG. id may be "last". */
 int txn_load_history(int dir_fd, const char *id, Txn **ret, Error *reterr);
 
