@@ -5,9 +5,10 @@
 #include <sys/mount.h>
 
 #include "base/fileio.h"
+#include "base/mounts.h"
 #include "steps/places.h"
 
-#define TABLE "/proc/self/mountinfo"
+#define TABLE MOUNTS_OF_OURS
 #define DATA "/mnt/a\\b \nc" /* what the table has to escape */
 
 /* A program on one file system, and data on others. */
@@ -76,6 +77,39 @@ static void missing_mount_is_named(void **state) {
         assert_int_equal(places_are_mounted(f->plan, TABLE, &missing), 1);
 }
 
+/* Which of the mounts on where is on top, and whether it can be written to. */
+static bool is_read_only(const char *where) {
+        _cleanup_free_ char *text = NULL;
+        Mount m;
+
+        assert_int_equal(mounts_find(TABLE, where, &text, &m), 0);
+        assert_string_equal(m.where, where);
+        return m.read_only;
+}
+
+static void mount_on_a_mount_is_what_counts(void **state) {
+        _cleanup_free_ char *under = NULL, *above = NULL;
+
+        (void) state;
+        under = place_filesystem(DATA);
+        assert_string_equal(under, "tmpfs");
+        assert_return_code(mount("ramfs", DATA, "ramfs", 0, NULL), errno);
+        above = place_filesystem(DATA);
+        assert_string_equal(above, "ramfs");
+}
+
+static void either_of_mount_and_file_system_is_read_only(void **state) {
+        (void) state;
+        assert_false(is_read_only(DATA));
+        assert_return_code(mount(NULL, DATA, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), errno);
+        assert_true(is_read_only(DATA));
+        assert_return_code(mount(NULL, DATA, NULL, MS_REMOUNT | MS_BIND, NULL), errno);
+        assert_false(is_read_only(DATA));
+        assert_return_code(mount(NULL, DATA, NULL, MS_REMOUNT | MS_RDONLY, NULL), errno); /* both */
+        assert_return_code(mount(NULL, DATA, NULL, MS_REMOUNT | MS_BIND, NULL), errno);
+        assert_true(is_read_only(DATA));
+}
+
 static void unmounting_is_a_change_of_the_node(void **state) {
         _cleanup_(plan_freep) Plan *now = NULL;
         _cleanup_json_ json_object *o = NULL;
@@ -102,6 +136,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(mounts_under_and_in_trees_are_kept),
                 TEST(missing_mount_is_named),
+                TEST(mount_on_a_mount_is_what_counts),
+                TEST(either_of_mount_and_file_system_is_read_only),
                 TEST(unmounting_is_a_change_of_the_node),
                 TEST(record_without_mounts_waits_for_none),
         };
