@@ -17,7 +17,7 @@ static int load(const char *id, Txn **ret, Error *reterr) {
         else {
                 r = txn_load(state_fd, ret, reterr);
                 if (r == 0)
-                        r = txn_load_last_made(state_fd, ret, reterr);
+                        r = txn_load_last_made(state_fd, ret);
         }
         return r == -ENOENT ? error_set(reterr, r, "See: emqx-upgrade history",
                                               "There is no upgrade '%.64s' on this host", id)

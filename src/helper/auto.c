@@ -36,17 +36,16 @@ static void not_queued(const char *to, const Error *error, int r) {
 /* What was taken back is not begun again behind the operator's back; nor is what is left when its package is removed, which
  * triggers of dpkg tell of as well. */
 static int must_be_higher_than_taken_back(int state_fd, const char *to, Error *reterr) {
-        _cleanup_(txn_freep) Txn *last = NULL;
+        _cleanup_(txn_freep) Txn *highest = NULL;
         Version version, back;
 
-        if (txn_load_last_made(state_fd, &last, NULL) < 0 || last->result != TXN_ROLLED_BACK ||
-                        version_parse(to, &version) < 0 || version_parse(last->plan->to, &back) < 0 ||
-                        version_compare(&version, &back) > 0)
+        if (txn_load_highest_rolled_back(state_fd, &highest) < 0 || version_parse(to, &version) < 0 ||
+                        version_parse(highest->plan->to, &back) < 0 || version_compare(&version, &back) > 0)
                 return 0;
         return error_set(reterr, -ECANCELED, NULL,
-                        "The last upgrade, to %s, was rolled back, and %s is no higher release. To upgrade to it all the same: "
+                        "An upgrade to %s was rolled back, and %s is no higher release. To upgrade to it all the same: "
                         "systemctl start emqx-upgrade@%s",
-                        last->plan->to, to, to);
+                        highest->plan->to, to, to);
 }
 
 void auto_queue(Config *config) {

@@ -306,8 +306,7 @@ static ExitStatus verb_rollback(const char *id) {
         } else {
                 bool last = streq(id, "last");
 
-                r = last ? txn_load_last_made(c.state_fd, &c.txn, &error)
-                         : txn_load_history(c.state_fd, id, &c.txn, &error);
+                r = last ? txn_load_last_made(c.state_fd, &c.txn) : txn_load_history(c.state_fd, id, &c.txn, &error);
                 if (r == -ENOENT && last)
                         (void) error_set(&error, r, "See: emqx-upgrade history",
                                         "No upgrade was made on this host, so there is none to take back");

@@ -2,12 +2,13 @@
 
 #include "txn/txn.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "archive/walk.h"
 #include "base/fileio.h"
 #include "base/strv.h"
+#include "base/version.h"
 
 #define TXN_NAME "transaction"
 #define TXN_BYTES_MAX (1024 * 1024)
@@ -353,37 +354,51 @@ static bool is_done(const Txn *t) {
         return t->result == TXN_DONE;
 }
 
-/* The newest record by when it was started, of those that are wanted. Returns 0 with *ret_name, -ENOENT: there is none. */
-static int find_last(int history_fd, bool (*is_wanted)(const Txn *), char **ret_name) {
-        _cleanup_free_ char *newest = NULL;
-        usec_t newest_usec = 0;
-        struct dirent *de;
-        DIR *dir;
-        int fd;
+static bool is_rolled_back(const Txn *t) {
+        Version to;
 
-        fd = openat(history_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-        dir = fdopendir(fd);
-        if (!dir) {
-                (void) safe_close(fd);
-                return -errno;
-        }
+        return t->result == TXN_ROLLED_BACK && version_parse(t->plan->to, &to) >= 0;
+}
+
+static int order_by_start(const Txn *a, const Txn *b) {
+        return a->started_realtime_usec < b->started_realtime_usec ? -1 : 1;
+}
+
+/* Of records that is_rolled_back() says yes to. */
+static int order_by_target(const Txn *a, const Txn *b) {
+        Version x, y;
+
+        (void) version_parse(a->plan->to, &x);
+        (void) version_parse(b->plan->to, &y);
+        return version_compare(&x, &y);
+}
+
+/* Of the records that are wanted, the one that order puts last. -ENOENT: there is none. */
+static int load_last(int dir_fd, bool (*is_wanted)(const Txn *), int (*order)(const Txn *, const Txn *), Txn **ret) {
+        _cleanup_(txn_freep) Txn *last = NULL;
+        _cleanup_(closedirp) DIR *dir = NULL;
+        struct dirent *de;
+        int r;
+
+        assert(ret);
+
+        r = opendir_child(dir_fd, "history", &dir);
+        if (r < 0)
+                return r;
         while ((de = readdir(dir))) {
                 _cleanup_(txn_freep) Txn *t = NULL;
 
                 if (de->d_name[0] == '.' || !endswith(de->d_name, ".json") ||
-                                read_json(history_fd, de->d_name, &t, NULL) < 0 || !is_wanted(t) ||
-                                t->started_realtime_usec < newest_usec)
+                                read_json(dirfd(dir), de->d_name, &t, NULL) < 0 || !is_wanted(t) ||
+                                (last && order(t, last) < 0))
                         continue;
-                newest_usec = t->started_realtime_usec;
-                if (free_and_strdup(&newest, de->d_name) < 0)
-                        break;
+                (void) txn_free(last);
+                last = TAKE_PTR(t);
         }
-        (void) closedir(dir);
-        if (!newest)
+        if (!last)
                 return -ENOENT;
-        *ret_name = TAKE_PTR(newest);
+        last->dir_fd = dir_fd;
+        *ret = TAKE_PTR(last);
         return 0;
 }
 
@@ -401,47 +416,31 @@ int txn_load_history(int dir_fd, const char *id, Txn **ret, Error *reterr) {
         assert(id);
         assert(ret);
 
+        if (streq(id, "last"))
+                return load_last(dir_fd, is_any, order_by_start, ret);
+        if (!plan_is_id(id))
+                return -ENOENT;
+        if (asprintf(&name, "%s.json", id) < 0)
+                return -ENOMEM;
         history_fd = openat(dir_fd, "history", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (history_fd < 0)
                 return -errno;
-        if (streq(id, "last"))
-                r = find_last(history_fd, is_any, &name);
-        else if (!plan_is_id(id))
-                return -ENOENT;
-        else
-                r = asprintf(&name, "%s.json", id) < 0 ? -ENOMEM : 0;
-        if (r < 0)
-                return r;
-
         r = read_json(history_fd, name, ret, reterr);
         if (r >= 0)
                 (*ret)->dir_fd = dir_fd;
         return r;
 }
 
-static int load_last(int dir_fd, bool (*is_wanted)(const Txn *), Txn **ret, Error *reterr) {
-        _cleanup_close_ int history_fd = openat(dir_fd, "history", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        _cleanup_free_ char *name = NULL;
-        int r;
-
-        assert(ret);
-
-        if (history_fd < 0)
-                return -errno;
-        r = find_last(history_fd, is_wanted, &name);
-        if (r >= 0)
-                r = read_json(history_fd, name, ret, reterr);
-        if (r >= 0)
-                (*ret)->dir_fd = dir_fd;
-        return r;
-}
-
-int txn_load_last_made(int dir_fd, Txn **ret, Error *reterr) {
-        return load_last(dir_fd, is_made, ret, reterr);
+int txn_load_last_made(int dir_fd, Txn **ret) {
+        return load_last(dir_fd, is_made, order_by_start, ret);
 }
 
 int txn_load_last_done(int dir_fd, Txn **ret) {
-        return load_last(dir_fd, is_done, ret, NULL);
+        return load_last(dir_fd, is_done, order_by_start, ret);
+}
+
+int txn_load_highest_rolled_back(int dir_fd, Txn **ret) {
+        return load_last(dir_fd, is_rolled_back, order_by_target, ret);
 }
 
 int txn_save(Txn *t) {

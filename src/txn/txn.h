@@ -147,11 +147,14 @@ int txn_other_is_open(const Txn *t, Error *reterr);
 int txn_load_history(int dir_fd, const char *id, Txn **ret, Error *reterr);
 
 /* The newest upgrade in the history that was made, whatever became of it; one that was refused has touched nothing, and has no
- * backup. 0, -ENOENT, -EBADMSG with reterr. */
-int txn_load_last_made(int dir_fd, Txn **ret, Error *reterr);
+ * backup. Records that are damaged are passed over, here and below. 0, -ENOENT. */
+int txn_load_last_made(int dir_fd, Txn **ret);
 
-/* The newest upgrade in the history that was done, and has not been taken back since: 0, -ENOENT, -EBADMSG. */
+/* The newest upgrade that was done, and has not been taken back since: 0, -ENOENT. */
 int txn_load_last_done(int dir_fd, Txn **ret);
+
+/* Of the upgrades that were taken back, one to the highest release: 0, -ENOENT. */
+int txn_load_highest_rolled_back(int dir_fd, Txn **ret);
 
 /* Opens a closed upgrade that was done again, to take it back: all its steps are DONE, its direction is BACK.
  * cause says who asked. -EINVAL: it was not done. -EEXIST: a transaction is open. */

@@ -218,7 +218,7 @@ def test_a_release_whose_package_goes_after_a_rollback_is_not_followed_by_a_lowe
     m.run("dpkg -P carrier")
     m.wait_until(lambda: "upgrade-not-queued" in event_names(m), timeout=60)
     (said,) = events(m, "upgrade-not-queued")
-    assert "4.4.11, was rolled back, and 4.4.0 is no higher release" in said["MESSAGE"]
+    assert "An upgrade to 4.4.11 was rolled back, and 4.4.0 is no higher release" in said["MESSAGE"]
     assert event_names(m).count("upgrade-queued") == 1
 
 

@@ -215,7 +215,7 @@ static void attempt_that_was_refused_hides_none_that_was_made(void **state) {
         assert_int_equal(free_and_strdup(&id, f->txn->plan->id), 0);
         assert_int_equal(txn_close(f->txn, TXN_REFUSED), 0);
         f->txn = txn_free(f->txn);
-        assert_int_equal(txn_load_last_made(f->dir_fd, &f->txn, &f->error), -ENOENT);
+        assert_int_equal(txn_load_last_made(f->dir_fd, &f->txn), -ENOENT);
         assert_int_equal(txn_load_history(f->dir_fd, "last", &f->txn, &f->error), 0);
         assert_string_equal(f->txn->plan->id, id);
 
@@ -228,8 +228,41 @@ static void attempt_that_was_refused_hides_none_that_was_made(void **state) {
                 assert_int_equal(txn_close(f->txn, i == 0 ? TXN_DONE : TXN_REFUSED), 0);
         }
         f->txn = txn_free(f->txn);
-        assert_int_equal(txn_load_last_made(f->dir_fd, &f->txn, &f->error), 0);
+        assert_int_equal(txn_load_last_made(f->dir_fd, &f->txn), 0);
         assert_string_equal(f->txn->plan->id, id);
+}
+
+/* Neither what came after it, nor a damaged record, hides a release that was taken back. */
+static void highest_release_that_was_taken_back_is_found(void **state) {
+        static const struct {
+                const char *to;
+                TxnResult result;
+        } past[] = {
+                { "4.4.9", TXN_ROLLED_BACK },
+                { "4.4.10", TXN_ROLLED_BACK },
+                { "4.4.2", TXN_ROLLED_BACK },
+                { "4.4.1", TXN_DONE },
+                { "4.4.14", TXN_DONE },
+                { "4.4.15", TXN_REFUSED },
+        };
+        Fixture *f = *state;
+        Plan *plan;
+
+        assert_int_equal(txn_close(f->txn, TXN_DONE), 0);
+        f->txn = txn_free(f->txn);
+        assert_int_equal(txn_load_highest_rolled_back(f->dir_fd, &f->txn), -ENOENT);
+
+        for (size_t i = 0; i < ELEMENTSOF(past); i++) {
+                assert_int_equal(plan_new(past[i].to, &plan), 0);
+                assert_int_equal(txn_create(f->dir_fd, plan, "emqx-upgrade@x.service", names, &f->txn), 0);
+                assert_int_equal(txn_close(f->txn, past[i].result), 0);
+                f->txn = txn_free(f->txn);
+        }
+        assert_int_equal(replace_volatile_file_at(
+                                         f->dir_fd, "history/00000000000000000000000000000000.json", "{", 1, 0600),
+                        0);
+        assert_int_equal(txn_load_highest_rolled_back(f->dir_fd, &f->txn), 0);
+        assert_string_equal(f->txn->plan->to, "4.4.10");
 }
 
 static void hold_is_needed_from_stop_until_start(void **state) {
@@ -327,6 +360,7 @@ int main(void) {
                 TEST(half_closed_one_is_closed_by_the_next_reader),
                 TEST(done_one_can_be_taken_back_once),
                 TEST(attempt_that_was_refused_hides_none_that_was_made),
+                TEST(highest_release_that_was_taken_back_is_found),
                 TEST(hold_is_needed_from_stop_until_start),
                 TEST(step_given_up_is_kept_with_its_reason_and_is_to_be_undone),
                 TEST(damaged_record_is_refused),
