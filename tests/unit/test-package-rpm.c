@@ -3,50 +3,10 @@
 /* The host's real rpm, on a throw-away overlay of the host's root directory, with packages whose scriptlets have the
  * traps of EMQX's: links made with ln -s at a first installation only, and all of the program removed with rm -rf. */
 
-#include "tests/unit/test-util.h"
+#include "tests/unit/test-package-manager.h"
 
 #include <endian.h>
-#include <sched.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
-#include <sys/wait.h>
-
-#include "base/fileio.h"
-#include "base/lock.h"
-#include "package/package.h"
-
-/* What is killed is the package manager, in which the sanitizers do not look. */
-#ifdef __SANITIZE_ADDRESS__
-#define KILLS 4
-#else
-#define KILLS 10
-#endif
-
-static const PackageKind *const rpm = &package_kind_rpm;
-
-/* Packages are built once, before there is an overlay. */
-static char *arg_packages;
-static int arg_host_root_fd = -1;
-
-typedef struct Fixture {
-        char *overlay;
-        Error error;
-        char *output; /* what rpm has printed */
-} Fixture;
-
-/* $FORCE is for Debian's rpm of some releases, which is to be told that it may. */
-static int shell(const char *script) {
-        static const char force[] = "FORCE=$(rpm --help | grep -o -e --force-debian) || :; eval \"$1\"";
-        _cleanup_free_ char *output = NULL;
-        int r = process_capture(STRV_MAKE("sh", "-euc", force, "sh", script),
-                        &(ProcessOptions){ .directory = arg_packages }, &output, NULL);
-
-        if (r != 0)
-                print_error("%s", output ?: "");
-        return r;
-}
 
 /* "host" is what the host has and its empty database of rpm does not know of. */
 static const char build_packages[] =
@@ -102,124 +62,24 @@ static const char build_packages[] =
                 "simple user emqx-user 'Requires: emqx'\n"
                 "rm -rf b";
 
-static int build_once(void **state) {
-        (void) state;
-        arg_packages = make_tmpdir();
-        if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-                return -1;
-        arg_host_root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        return arg_host_root_fd >= 0 && shell(build_packages) == 0 ? 0 : -1;
-}
+/* Everything of either version, by name, content and mode; and what no record knows of. */
+static const char list_files[] = "find /usr/lib/emqx /etc/emqx /var/lib/emqx /usr/bin/emqx /usr/bin/emqx_ctl -type f"
+                                 " -exec sha256sum {} + -o -printf '%p %y %m %l\\n'";
 
-static int forget(void **state) {
-        (void) state;
-        remove_tmpdir(arg_packages);
-        return close(arg_host_root_fd);
-}
+static const PackageManager manager = {
+        .kind = &package_kind_rpm,
+        .suffix = "rpm",
+        /* For Debian's rpm of some releases, which is to be told that it may. */
+        .shell_begins = "FORCE=$(rpm --help | grep -o -e --force-debian) || :",
+        .build_packages = build_packages,
+        .set_up = "mkdir -p /etc/rpm; echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros; rpm $FORCE -U host.rpm",
+        .whole = "installed",
+        .begins = { "emqx-4." },
+        .list_files = list_files,
+        .is_removed = "! find /usr/lib/emqx /etc/emqx /var/lib/emqx /usr/bin/emqx* ! -type d 2>/dev/null | grep . >&2",
+};
 
-static int set_up(void **state) {
-        Fixture *f = calloc(1, sizeof(Fixture));
-        _cleanup_free_ char *options = NULL, *root = NULL, *upper = NULL, *work = NULL, *proc = NULL, *dev = NULL;
-
-        f->overlay = make_tmpdir();
-        assert_int_equal(mount("tmpfs", f->overlay, "tmpfs", 0, NULL), 0);
-        assert_true(asprintf(&root, "%s/root", f->overlay) > 0 && asprintf(&upper, "%s/upper", f->overlay) > 0 &&
-                        asprintf(&work, "%s/work", f->overlay) > 0 &&
-                        asprintf(&proc, "%s/root/proc", f->overlay) > 0 &&
-                        asprintf(&dev, "%s/root/dev", f->overlay) > 0 &&
-                        asprintf(&options, "lowerdir=/,upperdir=%s,workdir=%s", upper, work) > 0);
-        assert_int_equal(mkdir(root, 0755), 0);
-        assert_int_equal(mkdir(upper, 0755), 0);
-        assert_int_equal(mkdir(work, 0755), 0);
-        assert_int_equal(mount("overlay", root, "overlay", 0, options), 0);
-        assert_int_equal(mount("/proc", proc, NULL, MS_BIND | MS_REC, NULL), 0);
-        assert_int_equal(mount("/dev", dev, NULL, MS_BIND | MS_REC, NULL), 0);
-        assert_int_equal(chroot(root), 0);
-        assert_int_equal(chdir("/"), 0);
-        assert_int_equal(shell("mkdir -p /etc/rpm; echo '%_dbpath /var/lib/rpm' >/etc/rpm/macros;"
-                               " rpm $FORCE -U host.rpm"),
-                        0);
-        *state = f;
-        return 0;
-}
-
-static int tear_down(void **state) {
-        Fixture *f = *state;
-
-        assert_int_equal(fchdir(arg_host_root_fd), 0);
-        assert_int_equal(chroot("."), 0);
-        assert_int_equal(umount2(f->overlay, MNT_DETACH), 0);
-        remove_tmpdir(f->overlay);
-        error_done(&f->error);
-        free(f->output);
-        free(f);
-        return 0;
-}
-
-static void keep_line(const char *line, void *userdata) {
-        Fixture *f = userdata;
-        char *joined;
-
-        assert_true(asprintf(&joined, "%s%s\n", f->output ?: "", line) > 0);
-        free(f->output);
-        f->output = joined;
-}
-
-static Package *package(const char *name) {
-        _cleanup_free_ char *path = NULL;
-        Package *p = NULL;
-
-        assert_true(asprintf(&path, "%s/%s.rpm", arg_packages, name) > 0);
-        assert_int_equal(rpm->read(path, &p, NULL), 0);
-        return p;
-}
-
-static int install(Fixture *f, const char *name) {
-        _cleanup_(package_freep) Package *p = package(name);
-        PackageRun run = { .on_line = keep_line, .userdata = f };
-
-        error_done(&f->error);
-        return rpm->install(p, &run, &f->error);
-}
-
-static int uninstall(Fixture *f) {
-        PackageRun run = { .on_line = keep_line, .userdata = f };
-
-        error_done(&f->error);
-        return rpm->remove("emqx", &run, &f->error);
-}
-
-static int check_install(Fixture *f, const char *name) {
-        _cleanup_(package_freep) Package *p = package(name);
-
-        error_done(&f->error);
-        return rpm->check_install(p, &f->error);
-}
-
-static void assert_ok(Fixture *f, int r) {
-        if (r < 0)
-                fail_msg("%s", error_text(&f->error, r));
-}
-
-static void assert_says(Fixture *f, const char *words) {
-        if (!f->error.message || !strstr(f->error.message, words))
-                fail_msg("\"%s\" is not in: %s", words, f->error.message ?: "(nothing)");
-}
-
-/* "4.3.12 installed" of the only package there is, "" where none is; a static buffer. */
-static const char *installed(void) {
-        _cleanup_(installed_list_done) InstalledList list = { NULL, 0 };
-        static char text[256];
-
-        assert_int_equal(rpm->query(STRV_MAKE("emqx", "emqx-ee", "emqx-edge"), NULL, &list, NULL), 0);
-        assert_true(list.n <= 1);
-        text[0] = 0;
-        if (list.n == 1) {
-                (void) snprintf(text, sizeof(text), "%s %s", list.items[0].version, list.items[0].state);
-                assert_true(list.items[0].complete == streq(list.items[0].state, "installed"));
-        }
-        return text;
-}
+static const PackageKind *const rpm = &package_kind_rpm;
 
 static void is_not_present_without_a_database_and_makes_none(void **state) {
         Fixture *f = *state;
@@ -575,142 +435,12 @@ static void unreadable_database_is_said_and_mended_where_that_is_possible(void *
         assert_string_equal(installed(), "4.3.12 installed");
 }
 
-/* --- interruptions --- */
-
-/* rpm's line with which its work on files begins. */
-static void tell_beginning(const char *line, void *userdata) {
-        if (startswith(line, "emqx-4."))
-                (void) !write(*(int *) userdata, "", 1);
-}
-
-/* Installs install.rpm, or removes where that is NULL. */
-static int act(const char *install_name, int report_fd) {
-        PackageRun run = { .on_line = tell_beginning, .userdata = &report_fd };
-        _cleanup_(package_freep) Package *p = install_name ? package(install_name) : NULL;
-
-        return p ? rpm->install(p, &run, NULL) : rpm->remove("emqx", &run, NULL);
-}
-
-/* Acts in a process namespace of its own, which ends with all that is in it as a control group does: usec after rpm
- * has begun with the files, or never (USEC_INFINITY). Returns how long it lasted from then on. */
-static usec_t act_and_kill(const char *install_name, usec_t usec) {
-        usec_t *lasted = mmap(NULL, sizeof(usec_t), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), r;
-        int report[2], status;
-        pid_t pid;
-
-        assert_ptr_not_equal(lasted, MAP_FAILED);
-        assert_int_equal(pipe2(report, O_CLOEXEC), 0);
-        pid = fork();
-        if (pid == 0) {
-                pid_t init = unshare(CLONE_NEWPID) < 0 ? -1 : fork();
-                usec_t began;
-
-                if (init == 0)
-                        _exit(act(install_name, report[1]) < 0);
-                (void) close(report[1]);
-                (void) !read(report[0], &(char){ 0 }, 1);
-                began = now_usec(CLOCK_MONOTONIC);
-                if (usec != USEC_INFINITY) {
-                        (void) usleep((useconds_t) usec);
-                        (void) kill(init, SIGKILL);
-                }
-                status = init < 0 || waitpid(init, &status, 0) != init;
-                *lasted = now_usec(CLOCK_MONOTONIC) - began;
-                _exit(status);
-        }
-        (void) close(report[1]);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-        (void) close(report[0]);
-        r = *lasted;
-        assert_int_equal(munmap(lasted, sizeof(usec_t)), 0);
-        return r;
-}
-
-/* Everything of either version, by name, content and mode; and what no record knows of. */
-static const char list_files[] = "find /usr/lib/emqx /etc/emqx /var/lib/emqx /usr/bin/emqx /usr/bin/emqx_ctl -type f"
-                                 " -exec sha256sum {} + -o -printf '%p %y %m %l\\n'";
-
-/* Goes back as an upgrade does: over a removal that broke off the old package is installed at once. */
-static void assert_back_on_old(Fixture *f, bool remove_first, usec_t usec) {
-        _cleanup_free_ char *path = NULL, *script = NULL;
-        PackageRun run = { .on_line = keep_line, .userdata = f };
-
-        assert_true(asprintf(&path, "%s/new.rpm", arg_packages) > 0);
-        run.repair_path = path;
-        error_done(&f->error);
-        assert_ok(f, rpm->mend(&run, &f->error));
-        if (remove_first) {
-                assert_ok(f, rpm->remove("emqx", &run, &f->error));
-                assert_string_equal(installed(), "");
-                if (shell("! find /usr/lib/emqx /etc/emqx /var/lib/emqx /usr/bin/emqx* ! -type d 2>/dev/null"
-                          " | grep . >&2") != 0)
-                        fail_msg("The kill after %" PRIu64 " us has left what is not removed:\n%s", usec, f->output);
-        }
-        assert_ok(f, install(f, "old"));
-        assert_string_equal(installed(), "4.3.12 installed");
-        assert_ok(f, rpm->check_state(&f->error));
-        assert_true(asprintf(&script, "{ %s; } | sort >/now; diff /expected /now >&2", list_files) > 0);
-        if (shell(script) != 0)
-                fail_msg("The kill after %" PRIu64 " us has left something behind:\n%s", usec, f->output);
-        free(f->output);
-        f->output = NULL;
-}
-
-/* Something of the program is there, and not all of it; or who was killed has left Berkeley DB locked. */
-static bool is_broken(void) {
-        const char *text;
-
-        if (rpm->check_state(NULL) < 0)
-                return true;
-        text = installed();
-        return *text ? !endswith(text, " installed") : access("/usr/lib/emqx", F_OK) >= 0;
-}
-
-/* Keeps what is installed now as what is expected of it. */
-static void expect(const char *file) {
-        _cleanup_free_ char *script = NULL;
-
-        assert_true(asprintf(&script, "{ %s; } | sort >%s", list_files, file) > 0);
-        assert_int_equal(shell(script), 0);
-}
-
-static void kill_at_many_points(Fixture *f, const char *install_name) {
-        unsigned n_broken = 0;
-        usec_t whole;
-
-        assert_ok(f, install(f, "old"));
-        expect("/expected");
-        if (install_name)
-                assert_ok(f, uninstall(f));
-        whole = act_and_kill(install_name, USEC_INFINITY);
-        assert_string_equal(installed(), install_name ? "4.4.0 installed" : "");
-        assert_back_on_old(f, true, USEC_INFINITY);
-
-        /* A busy machine may not be killed in the act at the first try. */
-        for (unsigned i = 0; i < KILLS || (n_broken == 0 && i < 10 * KILLS); i++) {
-                usec_t nth = i % KILLS, usec = whole * nth * nth / (KILLS * KILLS); /* most of it happens early */
-
-                if (install_name)
-                        assert_ok(f, uninstall(f));
-                (void) act_and_kill(install_name, usec);
-                n_broken += is_broken();
-                assert_back_on_old(f, install_name || i % 2, usec);
-        }
-        assert_true(n_broken > 0);
-}
-
-static void install_killed_anywhere_can_be_undone(void **state) {
-        kill_at_many_points(*state, "new");
-}
-
 /* All that is left where an installation was broken off before it had a whole file, and another one behind its sweeping. */
 static void directories_of_an_installation_that_broke_off_go_too(void **state) {
         Fixture *f = *state;
         _cleanup_free_ char *script = NULL;
 
-        assert_ok(f, install(f, "old"));
-        expect("/expected");
+        install_old_and_note_it(f);
         assert_ok(f, uninstall(f));
         assert_true(asprintf(&script,
                                     "rpm -qp --qf '[%%{FILEMODES:perms} %%{FILENAMES}\n]' %s/new.rpm |"
@@ -718,10 +448,6 @@ static void directories_of_an_installation_that_broke_off_go_too(void **state) {
                                     arg_packages) > 0);
         assert_int_equal(shell(script), 0);
         assert_back_on_old(f, true, 0);
-}
-
-static void remove_killed_anywhere_can_be_undone(void **state) {
-        kill_at_many_points(*state, NULL);
 }
 
 /* Over the old version, and after it. */
@@ -732,7 +458,7 @@ static void install_killed_anywhere_can_be_done_again(void **state) {
 
         assert_ok(f, install(f, "old"));
         whole = act_and_kill("new", USEC_INFINITY);
-        expect("/expected");
+        note_files("/expected");
         for (unsigned i = 0; i < KILLS || (n_broken == 0 && i < 10 * KILLS); i++) {
                 usec_t nth = i % KILLS;
 
@@ -745,7 +471,7 @@ static void install_killed_anywhere_can_be_done_again(void **state) {
                 assert_ok(f, install(f, "new"));
                 assert_string_equal(installed(), "4.4.0 installed");
                 assert_ok(f, rpm->check_state(&f->error));
-                expect("/now");
+                note_files("/now");
                 assert_int_equal(shell("diff /expected /now >&2"), 0);
         }
         assert_true(n_broken > 0);
