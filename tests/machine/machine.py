@@ -203,13 +203,10 @@ class Machine:
                 subprocess.run([f"mkfs.{self.disk}", "-q", image], check=True)
                 mount = path / "mount"
                 mount.mkdir()
-                subprocess.run(["mount", "-o", "loop", image, mount], check=True)
-                try:
-                    subprocess.run(["cp", "-a", f"{self.root}/.", mount], check=True)
-                    # A machine that booted meanwhile has a copy of this mount in its namespace, which outlives it here.
-                    subprocess.run(["sync", "-f", mount], check=True)
-                finally:
-                    subprocess.run(["umount", mount], check=True)
+                # In a namespace of its own: a machine that is booted meanwhile would have a copy of the mount, and write to the
+                # image while it is copied.
+                subprocess.run(["unshare", "-m", "sh", "-ec", 'mount -o loop "$1" "$2"; cp -a "$3/." "$2"; umount "$2"', "sh",
+                                image, mount, self.root], check=True)
         name = f"image-{self.disk}-{self.root.parent.name.rsplit('-', 1)[0]}"
         if self.disk_bytes != IMAGE_BYTES:
             name += f"-{self.disk_bytes >> 20}m"
