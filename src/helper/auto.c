@@ -38,9 +38,16 @@ static void not_queued(const char *to, const Error *error, int r) {
 static int must_be_higher_than_taken_back(int state_fd, const char *to, Error *reterr) {
         _cleanup_(txn_freep) Txn *highest = NULL;
         Version version, back;
+        int r;
 
-        if (txn_load_highest_rolled_back(state_fd, &highest) < 0 || version_parse(to, &version) < 0 ||
-                        version_parse(highest->plan->to, &back) < 0 || version_compare(&version, &back) > 0)
+        r = txn_load_highest_rolled_back(state_fd, &highest);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0)
+                return error_set(reterr, r, NULL,
+                                "Cannot read " STATE_DIR "/history, which tells what was rolled back: %m");
+        if (version_parse(to, &version) < 0 || version_parse(highest->plan->to, &back) < 0 ||
+                        version_compare(&version, &back) > 0)
                 return 0;
         return error_set(reterr, -ECANCELED, NULL,
                         "An upgrade to %s was rolled back, and %s is no higher release. To upgrade to it all the same: "

@@ -438,12 +438,9 @@ static bool goes_with_program(const Plan *p, const char *path) {
 
         if (!rest || *rest != '/')
                 return false;
-        for (size_t i = 0; i < p->n_trees; i++) {
-                const char *in_tree = startswith(real ?: path, p->trees[i].real);
-
-                if (in_tree && (*in_tree == '/' || !*in_tree))
+        for (size_t i = 0; i < p->n_trees; i++)
+                if (path_is_within(real ?: path, p->trees[i].real))
                         return false;
-        }
         return true;
 }
 

@@ -92,12 +92,9 @@ static const char *parse_directory(const char *value, void *field) {
 
         if (value[0] != '/' || strstr(value, "/../") || endswith(value, "/.."))
                 return "an absolute path without '..'";
-        for (size_t i = 0; i < ELEMENTSOF(private); i++) {
-                const char *rest = startswith(value, private[i]);
-
-                if (rest && (*rest == '/' || !*rest))
+        for (size_t i = 0; i < ELEMENTSOF(private); i++)
+                if (path_is_within(value, private[i]))
                         return "a path outside /tmp and /var/tmp";
-        }
         return free_and_strdup(field, value) < 0 ? out_of_memory : NULL;
 }
 

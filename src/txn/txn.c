@@ -385,7 +385,7 @@ static int load_last(int dir_fd, bool (*is_wanted)(const Txn *), int (*order)(co
         r = opendir_child(dir_fd, "history", &dir);
         if (r < 0)
                 return r;
-        while ((de = readdir(dir))) {
+        while ((errno = 0, de = readdir(dir))) {
                 _cleanup_(txn_freep) Txn *t = NULL;
 
                 if (de->d_name[0] == '.' || !endswith(de->d_name, ".json") ||
@@ -395,6 +395,8 @@ static int load_last(int dir_fd, bool (*is_wanted)(const Txn *), int (*order)(co
                 (void) txn_free(last);
                 last = TAKE_PTR(t);
         }
+        if (errno != 0)
+                return -errno;
         if (!last)
                 return -ENOENT;
         last->dir_fd = dir_fd;

@@ -147,7 +147,7 @@ int txn_other_is_open(const Txn *t, Error *reterr);
 int txn_load_history(int dir_fd, const char *id, Txn **ret, Error *reterr);
 
 /* The newest upgrade in the history that was made, whatever became of it; one that was refused has touched nothing, and has no
- * backup. Records that are damaged are passed over, here and below. 0, -ENOENT. */
+ * backup. Records that are damaged are passed over, here and below. 0, -ENOENT, or another errno: the history cannot be read. */
 int txn_load_last_made(int dir_fd, Txn **ret);
 
 /* The newest upgrade that was done, and has not been taken back since: 0, -ENOENT. */

@@ -263,6 +263,12 @@ static void highest_release_that_was_taken_back_is_found(void **state) {
                         0);
         assert_int_equal(txn_load_highest_rolled_back(f->dir_fd, &f->txn), 0);
         assert_string_equal(f->txn->plan->to, "4.4.10");
+
+        /* What cannot be read is not taken for a history without any. */
+        f->txn = txn_free(f->txn);
+        assert_return_code(renameat(f->dir_fd, "history", f->dir_fd, "away"), errno);
+        assert_int_equal(replace_volatile_file_at(f->dir_fd, "history", "", 0, 0600), 0);
+        assert_int_equal(txn_load_highest_rolled_back(f->dir_fd, &f->txn), -ENOTDIR);
 }
 
 static void hold_is_needed_from_stop_until_start(void **state) {
