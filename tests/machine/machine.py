@@ -465,8 +465,13 @@ class Machine:
         shown = self.run(["systemctl", "show", name]).stdout
         return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
 
+    def _journal_sync(self):
+        """Until journald has written what was sent to it so far: that a unit has ended is known sooner than its last words."""
+        self.run(["journalctl", "--sync"], check=False)
+
     def journal(self, *matches, since=None):
         """Entries as dicts of text, oldest first, of all boots; since: those after a cursor."""
+        self._journal_sync()
         argv = ["journalctl", "-o", "json", "--no-pager", "--all", *matches]
         if since:
             # --after-cursor loses the first entry where that of the cursor does not match (systemd 252).
@@ -479,7 +484,7 @@ class Machine:
         return entries
 
     def journal_cursor(self):
-        self.run(["journalctl", "--sync"], check=False)
+        self._journal_sync()
         return self.run("journalctl -n 1 --show-cursor").stdout.rsplit("-- cursor: ", 1)[1].strip()
 
     def hold_lock(self, path):
