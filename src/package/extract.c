@@ -32,6 +32,16 @@ static int bad(const Package *p, struct archive *a, const char *why, Error *rete
                         why ?: archive_error_string(a) ?: "damaged");
 }
 
+/* libarchive's words are "Write failed", say, and the reason is in its number, which is -1 where there is none. */
+static int cannot_extract(const Package *p, struct archive *disk, Error *reterr) {
+        int why = archive_errno(disk);
+
+        return error_set(reterr, why > 0 ? -why : -EIO,
+                        why == ENOSPC || why == EDQUOT ? "Make room in the state directory." : NULL,
+                        "Cannot extract %s: %s%s%s", p->path, archive_error_string(disk), why > 0 ? ": " : "",
+                        why > 0 ? strerror(why) : "");
+}
+
 static int copy_content(const Package *p, struct archive *a, struct archive *disk, uint64_t *left, Error *reterr) {
         const void *block;
         int64_t offset;
@@ -43,8 +53,7 @@ static int copy_content(const Package *p, struct archive *a, struct archive *dis
                         return bad(p, NULL, "it holds more than it says", reterr);
                 *left -= size;
                 if (archive_write_data_block(disk, block, size, offset) < 0)
-                        return error_set(reterr, archive_errno(disk) > 0 ? -archive_errno(disk) : -EIO, NULL,
-                                        "Cannot extract %s: %s", p->path, archive_error_string(disk));
+                        return cannot_extract(p, disk, reterr);
         }
         return r == ARCHIVE_EOF ? 0 : bad(p, a, NULL, reterr);
 }
@@ -80,8 +89,7 @@ static int extract(const Package *p, struct archive *a, const char *prefix, Erro
                 /* Whoever runs it is not we. */
                 archive_entry_set_perm(entry, type == AE_IFDIR || (archive_entry_perm(entry) & 0111) ? 0755 : 0644);
                 if (archive_write_header(disk, entry) != ARCHIVE_OK)
-                        return error_set(reterr, archive_errno(disk) > 0 ? -archive_errno(disk) : -EIO, NULL,
-                                        "Cannot extract %s: %s", p->path, archive_error_string(disk));
+                        return cannot_extract(p, disk, reterr);
                 r = copy_content(p, a, disk, &left, reterr);
                 if (r < 0)
                         return r;

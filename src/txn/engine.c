@@ -224,9 +224,12 @@ typedef enum Walk {
         WALK_REFUSED,     /* back: told, and the transaction is gone */
 } Walk;
 
-/* r is what txn_mark() and the like have returned; only the writing may have failed. */
+/* r is what txn_mark() and the like have returned; only the writing may have failed. Nobody has to make room for the record of
+ * what has touched nothing: finish_refused() forgets it. */
 static int recorded(Engine *e, int r) {
-        return is_unwritable(r) ? room_await_record(e->txn, &e->context) : r;
+        if (!is_unwritable(r))
+                return r;
+        return r == -EROFS || txn_touched_node(e->txn) ? room_await_record(e->txn, &e->context) : 0;
 }
 
 /* The record needs room like everything else. While the node is apart, and before, a full disk is a failure like any

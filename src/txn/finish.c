@@ -58,17 +58,21 @@ static void write_metrics(const Txn *t, Context *c) {
 }
 
 static ExitStatus finish(Txn *t, Context *c, TxnResult result, ExitStatus status, Event event, const char *message) {
+        bool forgotten = false;
         int r;
 
         (void) hold_lift(c, NULL); /* it is gone, unless somebody has written it meanwhile */
         aside_sweep();
         r = txn_close(t, result);
-        if (is_unwritable(r))
+        if (is_unwritable(r) && result == TXN_REFUSED) /* nobody has to make room for what has touched nothing */
+                forgotten = txn_forget(t) >= 0;
+        if (is_unwritable(r) && !forgotten)
                 r = room_await_end(t, c);
-        if (r < 0)
+        if (r < 0 && !forgotten)
                 return finish_unfinished(c, r);
-        journal_event(&c->journal, EVENT_HISTORY_WRITTEN, NULL, "The record is " STATE_DIR "/history/%s.json",
-                        t->plan->id);
+        if (!forgotten)
+                journal_event(&c->journal, EVENT_HISTORY_WRITTEN, NULL, "The record is " STATE_DIR "/history/%s.json",
+                                t->plan->id);
         journal_event(&c->journal, event,
                         &(JournalFields){ .result = txn_result_name(result),
                                         .error = t->cause,
@@ -81,7 +85,8 @@ static ExitStatus finish(Txn *t, Context *c, TxnResult result, ExitStatus status
                         t->advice ?: "");
         status_write(t, NULL, message, NULL);
         (void) sd_notifyf(0, "STATUS=%s", message);
-        write_metrics(t, c);
+        if (!forgotten)
+                write_metrics(t, c);
         return status;
 }
 

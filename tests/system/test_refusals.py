@@ -169,6 +169,24 @@ def test_no_room_for_the_backup(node_factory):
     m.free_disk(STATE)
     assert start(m).returncode == 0
 
+
+def test_no_room_for_the_record(untouched):
+    """Nothing was touched, so that nobody has to make room for the record of that, how far ever it could be written."""
+    m = untouched
+    m.run(f"mkdir /run/packages && mount --bind {PACKAGES} /run/packages && mount -t tmpfs -o mode=700,size=64k tmpfs {STATE} && "
+          f"mkdir {PACKAGES} && mount --bind /run/packages {PACKAGES}")
+    says = set()
+    for blocks in range(8, 17):
+        m.run(f"rm -rf {STATE}/history; head -c {blocks << 12} /dev/zero >{STATE}/filler")
+        refused(m)
+        says.add(events(m, "upgrade-refused")[-1]["MESSAGE"])
+        assert not m.exists(f"{STATE}/transaction")
+    assert all("room" in text for text in says), says
+    assert any("Make the state directory writable" in text for text in says), says  # not the first record, but a later one
+    m.run(f"umount {PACKAGES} {STATE} /run/packages && rmdir /run/packages")
+    assert not events(m, "waiting")
+
+
 def test_no_node_installed(machine_factory, emqx_upgrade_deb):
     m = machine_factory()
     m.install(emqx_upgrade_deb)
