@@ -214,7 +214,7 @@ def _status(m, outcome):
         return [f"status ends with {told.returncode}"]
     wanted = ("done",) if outcome == NEW else ("rolled-back", "refused")
     if outcome == OLD and not m.run(f"ls {upgrade.STATE}/history 2>/dev/null", check=False).stdout:
-        wanted = (None,)  # its first record could not be written: nothing was begun
+        wanted = (None, "refused")  # its first record could not be written, or none of its end: nothing was touched
     return [] if result in wanted else [f"status tells {result!r}, the machine is on {outcome}"]
 
 

@@ -233,9 +233,9 @@ def run_point(rig, fault, point, recorded, again=False):
         _clean_up(m, fault)
         result["outcome"], result["losses"] = judge.judge(m, recorded.old, recorded.new, messages)
         result["hit"] = _hit(m, fault) if hit is None else hit
-        if fault == "full" and rig.way == "there" and "commit: done" not in result["hit"] and \
+        if fault == "full" and rig.way == "there" and point.step != "commit" and \
                 any("no room" in e["MESSAGE"] for e in upgrade.events(m, "waiting")):
-            result["losses"].append("it waited for room, which is reserved until it turns back, or has committed")
+            result["losses"].append("it waited for room, which is reserved until it turns back, or commits")
         result["journal"] = m.run("journalctl --no-pager -o short-precise -u 'emqx*' -n 400", check=False).stdout
     except MachineError as e:
         result["losses"].append(f"the machine does not answer: {e}")
