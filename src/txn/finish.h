@@ -21,6 +21,8 @@ ExitStatus finish_staged(Txn *t, Context *c);
 
 ExitStatus finish_upgraded(Txn *t, Context *c);
 ExitStatus finish_rolled_back(Txn *t, Context *c);
+
+/* Nothing was touched: where a full disk has no room for the record, it is not waited for but forgotten. */
 ExitStatus finish_refused(Txn *t, Context *c);
 
 /* Not closed: a person goes on with it. */

@@ -14,7 +14,8 @@
  * One JSON file, STATE_DIR/transaction, replaced whole by every call that changes it: once the call has returned 0 the
  * fact is on disk, and only then may the work that it announces begin. After an error the file holds the old fact or
  * the new one; the caller ends, and whoever comes next reads which, or, where the disk is full, it writes the same again
- * (txn/room.h). The first record is none after an error: it is removed.
+ * (txn/room.h). The first record is none after an error: it is removed. Where nothing was touched and the disk is full,
+ * the way back goes on with the old fact on disk: whoever came next would try the step again, and be refused again.
  *
  * Invariants, at every moment and so after every crash:
  *
