@@ -38,7 +38,10 @@ def enter(m, command, check=True, then=None, limit=None):
     """A command of the tutorial, and one in the same shell; limit: seconds for one that has no end."""
     assert command in TUTORIAL and (not then or then in TUTORIAL)
     line = "\n".join(["cd /root", f"timeout {limit} {command}" if limit else command, then or ""])
-    return m.run(line, check=check, timeout=600)
+    done = m.run(line, check=False, timeout=600)
+    assert not check or done.returncode == 0, done.stdout + done.stderr + m.run("journalctl -n 30 --no-pager -o cat").stdout
+    return done
+
 
 HAPROXY_CFG = """
 global
