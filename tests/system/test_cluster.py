@@ -176,6 +176,7 @@ def load(cluster, tmp_path):
                 acked = {f"load/{client} {n}" for client, last in told["acked"].items() for n in range(1, last + 1)}
                 cluster.a.wait_until(lambda: set(received.read_text().splitlines()) >= acked)
                 assert len(told["acked"]) == N_CLIENTS and told["refused"] == 0
+                ends.close()
                 return told
         yield Load()
 
@@ -195,8 +196,8 @@ def upgrade(m):
     return enter(m, "systemctl start emqx-upgrade@4.4.0", check=False).returncode
 
 
-def test_preparation(cluster, emqx_upgrade_deb, node_packages):
-    k, package = cluster, f"{PACKAGES}/*4.4.0*.deb"
+def prepare(k, emqx_upgrade_deb, node_packages):
+    package = f"{PACKAGES}/*4.4.0*.deb"
     k.a.push(emqx_upgrade_deb, "/root/emqx-upgrade_0.1.0_amd64.deb")
     enter(k.a, "apt install ./emqx-upgrade_0.1.0_amd64.deb")
     for variant in ("4.3.12", "4.4.0"):
@@ -217,8 +218,7 @@ def test_preparation(cluster, emqx_upgrade_deb, node_packages):
     assert status == DONE and f"all 3 members run and see each other: {', '.join(k.names)}" in said
 
 
-def test_cluster_that_is_not_whole_refuses(cluster):
-    k = cluster
+def cluster_that_is_not_whole_refuses(k):
     k.b.run("emqx eval 'application:set_env(ekka, cluster_autoclean, 30000).'")
     refused(k.a, f"{k.names[1]} drops members that are down for 30")
     k.b.run("emqx eval 'application:set_env(ekka, cluster_autoclean, 300000).'")
@@ -232,8 +232,7 @@ def test_cluster_that_is_not_whole_refuses(cluster):
     k.c.wait_until(lambda: "all 3 members run and see each other" in plan(k.c)[1], timeout=60, every=1)
 
 
-def test_first_node_is_upgraded_behind_haproxy(cluster, load):
-    k = cluster
+def first_node_is_upgraded_behind_haproxy(k, load):
     enter(k.a, "systemctl start emqx-upgrade-stage@4.4.0")
     # The last hook: the node is back in HAProxy, but the upgrade is not over.
     k.a.write(f"{HOOKS_DIR}/90-wait", "#!/bin/sh\n[ $1 = drain ] || while [ ! -e /root/go-on ]; do sleep 0.1; done\n", mode=0o755)
@@ -268,9 +267,8 @@ def test_first_node_is_upgraded_behind_haproxy(cluster, load):
     k.a.run(f"rm {HOOKS_DIR}/90-wait")
 
 
-def test_second_node_fails_and_the_cluster_is_whole(cluster, load):
+def second_node_fails_and_the_cluster_is_whole(k, load):
     """Its new version runs, but by itself."""
-    k = cluster
     k.b.run(f"rm {PACKAGES}/*4.4.0*")
     k.b.push_package("4.4.0-no-join")
     k.b.write("/etc/emqx-upgrade/emqx-upgrade.conf.d/verify.conf", "[Upgrade]\nVerifyTimeoutSec=15s\n")
@@ -290,8 +288,7 @@ def test_second_node_fails_and_the_cluster_is_whole(cluster, load):
     assert_node_is(k.c, "4.3.12")
 
 
-def test_the_others_follow(cluster, load):
-    k = cluster
+def the_others_follow(k, load):
     k.b.run(f"rm {PACKAGES}/*4.4.0* /etc/emqx-upgrade/emqx-upgrade.conf.d/verify.conf")
     k.b.push_package("4.4.0")
     load.begin(k.a)
@@ -306,8 +303,7 @@ def test_the_others_follow(cluster, load):
         assert m.run("emqx eval 'application:get_env(emqx_upgrade, id).'").stdout == "undefined\n"
 
 
-def test_one_goes_back_after_all(cluster):
-    k = cluster
+def one_goes_back_after_all(k):
     enter(k.c, "emqx-upgrade rollback")
     wait_for_end(k.c)
     assert_node_is(k.c, "4.3.12")
@@ -320,6 +316,16 @@ def test_one_goes_back_after_all(cluster):
     assert k.kept(k.c) == KEPT
     assert "rolled" in enter(k.c, "emqx-upgrade history").stdout
     enter(k.c, f"rm {PACKAGES}/*4.3.12*")
+
+
+def test_cluster_is_upgraded_node_by_node(cluster, load, emqx_upgrade_deb, node_packages):
+    """One test: each part goes on from where the one before has left the cluster."""
+    prepare(cluster, emqx_upgrade_deb, node_packages)
+    cluster_that_is_not_whole_refuses(cluster)
+    first_node_is_upgraded_behind_haproxy(cluster, load)
+    second_node_fails_and_the_cluster_is_whole(cluster, load)
+    the_others_follow(cluster, load)
+    one_goes_back_after_all(cluster)
 
 
 def test_haproxy_hook_on_its_own(cluster):
